@@ -1,0 +1,112 @@
+"""What the HTTP edge and the command line may ask of a running node. Shapes only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from aonode.ports import SlotResult
+from protocols.ids import ItemId, NodeKey, ProcessId
+from protocols.wire.assignment import Chain, Slot
+from protocols.wire.item import Item
+from protocols.wire.unit import UnitAnnouncement
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedSlot:
+    """One slot's result as this node signed it."""
+
+    nonce: int
+    status: int
+    raw: bytes
+    """The module's output; empty unless status is OK or ERROR."""
+    fuel: int
+    receipt: bytes
+    """Encoded `protocols.wire.proof.Receipt`."""
+
+
+class MessengerApi(Protocol):
+    """A messenger unit's door."""
+
+    async def submit(self, item: Item) -> None:
+        """Returns when `item` is durable here and will be scheduled; else raises Invalid."""
+
+
+class ReplicaApi(Protocol):
+    """The local log replica, which every node has."""
+
+    def processes(self) -> list[ProcessId]: ...
+
+    def chain(self, process: ProcessId) -> Chain | None: ...
+
+    def slot(self, process: ProcessId, nonce: int) -> Slot | None: ...
+
+    def slots(self, process: ProcessId, first: int, last: int, limit: int) -> list[Slot]: ...
+
+    def find(self, id: bytes) -> tuple[ProcessId, int] | None:
+        """Where a message, assignment or process id stands in a log."""
+
+    async def wait_slot(self, id: bytes, timeout_s: float) -> tuple[ProcessId, int]:
+        """As `find`, waiting for it; raises Invalid(UNKNOWN_ITEM) at the deadline."""
+
+    def item(self, id: bytes) -> Item | None: ...
+
+    def module(self, id: bytes) -> Item | None: ...
+
+    async def put_module(self, item: Item) -> None:
+        """Keep a verified Module item and serve it to peers; raises Invalid."""
+
+
+class ComputeApi(Protocol):
+    """A compute unit's results."""
+
+    async def result(self, process: ProcessId, nonce: int, timeout_s: float) -> EvaluatedSlot:
+        """Waits for the slot to be evaluated; raises Invalid(TIMEOUT, REFUSED, ...)."""
+
+    def results(
+        self, process: ProcessId, first: int, last: int, limit: int, *, reverse: bool = False
+    ) -> list[EvaluatedSlot]:
+        """Already evaluated slots with first <= nonce <= last."""
+
+    async def dry_run(self, process: ProcessId, call: bytes) -> SlotResult: ...
+
+    async def state(self, process: ProcessId) -> bytes:
+        """Linear memory after the last evaluated slot."""
+
+
+class NodeApi(Protocol):
+    """A running node."""
+
+    @property
+    def key(self) -> NodeKey: ...
+
+    @property
+    def messenger(self) -> MessengerApi | None: ...
+
+    @property
+    def compute(self) -> ComputeApi | None: ...
+
+    @property
+    def replica(self) -> ReplicaApi: ...
+
+    def units(self) -> list[UnitAnnouncement]:
+        """Unexpired announcements, own one first."""
+
+    def status(self) -> dict[str, Any]:
+        """JSON-ready facts for `/status`."""
+
+    def ready(self) -> list[str]:
+        """Why this node is not ready; empty when it is."""
+
+    def metrics(self) -> bytes:
+        """Prometheus text exposition."""
+
+
+__all__ = [
+    "ComputeApi",
+    "EvaluatedSlot",
+    "ItemId",
+    "MessengerApi",
+    "NodeApi",
+    "ReplicaApi",
+]

@@ -1,0 +1,125 @@
+"""What machines of one node hear, beyond the common events of `effects`.
+
+Each names who makes it and which machine takes it. A machine ignores events it does not know.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocols.ids import ItemId, NodeKey, ProcessId
+from protocols.machine.effects import Event
+from protocols.trust import Verified
+from protocols.wire.assignment import Slot
+from protocols.wire.item import Item
+from protocols.wire.unit import UnitAnnouncement
+
+
+@dataclass(frozen=True, slots=True)
+class PeersChanged(Event):
+    """The wire's connected peers, sorted. Adapter -> every machine that sends."""
+
+    peers: tuple[NodeKey, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSeen(Event):
+    """A unit announced its roles and addresses. Admission -> delivery, replica."""
+
+    unit: Verified[UnitAnnouncement]
+
+
+@dataclass(frozen=True, slots=True)
+class Submit(Event):
+    """A client hands an item to this messenger. HTTP -> delivery; answered by Reply(ticket)."""
+
+    ticket: int
+    item: Verified[Item]
+
+
+@dataclass(frozen=True, slots=True)
+class Offered(Event):
+    """An item for one of this scheduler's logs. Admission or stream -> slot log.
+
+    `known` is the slot its id already has in the sign-once table; `pushed` is the nonce already
+    given to the same outbox entry. The adapter looks both up; the machine remembers what it
+    assigned since.
+    """
+
+    item: Verified[Item]
+    sender: NodeKey
+    ticket: int | None = None
+    known: Slot | None = None
+    pushed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scheduled(Event):
+    """This node's scheduler has assigned slots (durable). Slot log -> replica."""
+
+    slots: tuple[Verified[Slot], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsArrived(Event):
+    """Slots from gossip. Admission -> replica."""
+
+    slots: tuple[Verified[Slot], ...]
+    sender: NodeKey
+
+
+@dataclass(frozen=True, slots=True)
+class Extended(Event):
+    """The replica of one process grew by these consecutive slots (durable).
+
+    Replica -> evaluation, delivery.
+    """
+
+    process: ProcessId
+    slots: tuple[Slot, ...]
+    heads: tuple[bytes, ...]
+    """Log head after each of `slots`."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutedSlot:
+    """One evaluated slot. `root` is the state root iff the slot is a segment border."""
+
+    slot: int
+    status: int
+    raw: bytes
+    fuel: int
+    root: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Executed(Event):
+    """The answer to `Execute`: consecutive slots from `first` on. Engine -> evaluation."""
+
+    process: ProcessId
+    results: tuple[ExecutedSlot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionRefused(Event):
+    """The engine cannot evaluate `slot` deterministically. Engine -> evaluation."""
+
+    process: ProcessId
+    slot: int
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated(Event):
+    """Results and receipts up to slot `last` are durable. Evaluation -> result waiters."""
+
+    process: ProcessId
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class Undeliverable(Event):
+    """An outbox entry or message will not be scheduled, and why. Delivery -> trace."""
+
+    item: ItemId
+    detail: str
