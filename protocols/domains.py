@@ -1,0 +1,51 @@
+"""Every hash domain and signature domain, so that no two uses can collide.
+
+A hash domain `d` keys BLAKE3 with the context `aonode/1/<d>` (`protocols.codec.digest`). A
+signature domain is the first field of what is signed (`protocols.codec.signing_bytes`).
+"""
+
+from __future__ import annotations
+
+CONTEXT_PREFIX = "aonode/1/"
+
+# The log
+
+HEAD = "head"
+"""Fields: head before, assignment id."""
+HEAD_GENESIS = "head-genesis"
+"""Fields: process id. The head before slot 0."""
+ASSIGNMENT_ANCHOR = "assignment-anchor"
+"""Fields: process id, nonce, head before. Makes signing a slot a pure function of the log."""
+PUSH_ANCHOR = "push-anchor"
+"""Fields: messenger key, process id, slot, index. One outbox entry gives one pushed item."""
+CRON_ANCHOR = "cron-anchor"
+"""Fields: process id, cron tag index, tick."""
+
+# Evaluation
+
+LEAF = "leaf"
+"""Fields: process, slot, assignment id, state root or null, outcome hash, fuel, status."""
+OUTCOME = "outcome"
+"""Fields: raw output, outbox root."""
+OUTBOX = "outbox"
+"""Merkle tree over the encoded outbox entries."""
+STATE = "state"
+"""Merkle tree over the pages of linear memory."""
+STATE_ROOT = "state-root"
+"""Fields: page count, root of the pages, globals."""
+PROFILE = "profile"
+"""Fields: the engine's semantics."""
+
+# Accumulators
+
+MMR_NODE = "mmr-node"
+MMR_BAG = "mmr-bag"
+MMR_ROOT = "mmr-root"
+"""Fields: leaf count, bagged peaks or null."""
+
+# Signatures
+
+SIGN_RECEIPT = "receipt"
+SIGN_STATE_PROOF = "state-proof"
+SIGN_UNIT = "unit"
+SIGN_HANDSHAKE = "handshake"
