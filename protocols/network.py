@@ -1,0 +1,444 @@
+"""The network file: what all nodes of one network agree on before they start.
+
+It holds every number that decides a result, so that no release default does; an operator cannot
+change any of them. Values are integers, strings and lists, shares are in basis points, every key
+is present, and an unknown key is an error.
+
+The network id is SHA-256 of the canonical CBOR of the parsed file. Wire CBOR has no maps, so a
+mapping is written as an array of `[key, value]` arrays, sorted by the UTF-8 bytes of the key, at
+every depth; lists keep their order; strings and integers stand for themselves. Comments, order of
+keys and layout of the file do not matter; everything else does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from functools import cached_property
+from typing import Any
+
+from protocols import codec
+from protocols.codec import Value
+from protocols.errors import Invalid, Reason
+from protocols.ids import Address, ItemId, NetworkId, NodeKey, address_of, b64url, parse_id
+from protocols.limits import PAGE_BYTES
+
+ROLES = ("messenger", "scheduler", "compute")
+"""What a unit can be. Every node also keeps a replica."""
+
+LIST_ENTRIES_MAX = 1 << 16
+TEXT_BYTES_MAX = 1024
+INTEGER_MAX = (1 << 63) - 1
+SHARE_WHOLE = 10_000
+"""Basis points of a whole."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parameters:
+    """Every number of a network that a result can depend on."""
+
+    item_bytes_max: int
+    """Largest data item, bytes."""
+    inline_bytes_max: int
+    """Larger items are announced by id and size, and fetched."""
+    module_bytes_max: int
+    """Largest module item, bytes."""
+    shards: int
+    """Gossip shards: a power of two, by leading bits of the process id."""
+    root_every: int
+    """Slots of a segment: a leaf holds a state root iff (slot + 1) mod this = 0."""
+    proof_every: int
+    """Slots of a proof block; a multiple of `root_every`."""
+    fuel_max: int
+    """Fuel of one slot; 5e9 is about a second."""
+    memory_max: int
+    """Linear memory of one process, bytes; whole pages."""
+    output_bytes_max: int
+    """Output of one slot, bytes."""
+    outbox_max: int
+    """Outbox entries of one slot."""
+    witness_bytes_max: int
+    """Largest compressed state in a fraud proof, bytes."""
+    tick_ms: int
+    """Time between two checkpoints of the ledger."""
+    challenge_window: int
+    """Ticks in which a statement can be challenged."""
+    demand_window: int
+    """Ticks in which a demand must be answered."""
+    unbonding: int
+    """Ticks until an unbonded stake can be withdrawn."""
+    denomination: int
+    """Decimal digits after the point: one token is 10**denomination base units."""
+    base_unit: str
+    """Name of the base unit. All amounts are in it."""
+    supply_cap: int
+    """Base units that can ever exist."""
+    stake_min: int
+    """Smallest stake that counts."""
+    evidence_bond: int
+    """Bond of an evidence commit, and per MiB of it."""
+    evidence_bond_mib: int
+    demand_bond: int
+    """Bond of a demand."""
+    restore_quorum: int
+    """Peers that must answer for its heads before an empty scheduler signs."""
+    push_quorum: int
+    """Receipts that must agree before a messenger pushes an outbox."""
+    price_fuel: int
+    """Per 10**9 fuel."""
+    price_mib: int
+    """Per MiB."""
+    slash_challenger: int
+    """Basis points of a slashed stake for the challenger, ..."""
+    slash_signers: int
+    """... for the signers of the checkpoint, ..."""
+    slash_burn: int
+    """... and burnt. The three make a whole."""
+    mint_epoch: int
+    """Ticks between two mints."""
+    mint_numerator: int
+    """A mint is (what is left to mint * this) >> 64: halving in four years."""
+
+    def check(self) -> None:
+        """Raise Invalid(CONFIG) naming the first parameter that cannot be used."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int) and value < _LEAST.get(field.name, 1):
+                raise _config(f"parameters.{field.name} = {value} is too small")
+        demands = (
+            (self.item_bytes_max <= 16 << 20, "item_bytes_max is above 16 MiB"),
+            (
+                self.inline_bytes_max <= min(self.item_bytes_max, 192 << 10),
+                "inline_bytes_max is above item_bytes_max or the 192 KiB that gossip carries",
+            ),
+            (self.module_bytes_max <= 512 << 20, "module_bytes_max is above 512 MiB"),
+            (self.shards in {1 << bit for bit in range(9)}, "shards is not a power of two to 256"),
+            (
+                self.proof_every % self.root_every == 0,
+                "proof_every is not a multiple of root_every",
+            ),
+            (
+                self.memory_max % PAGE_BYTES == 0 and self.memory_max <= 4 << 30,
+                "memory_max is not a whole number of 64 KiB pages up to 4 GiB",
+            ),
+            (self.output_bytes_max <= 16 << 20, "output_bytes_max is above 16 MiB"),
+            (self.outbox_max <= 4096, "outbox_max is above 4096"),
+            (self.denomination <= 18, "denomination is above 18"),
+            (
+                self.slash_challenger + self.slash_signers + self.slash_burn == SHARE_WHOLE,
+                f"slash_challenger, slash_signers and slash_burn do not add up to {SHARE_WHOLE}",
+            ),
+        )
+        for holds, complaint in demands:
+            if not holds:
+                raise _config(f"parameters: {complaint}")
+
+
+_LEAST = {
+    "denomination": 0,
+    "evidence_bond": 0,
+    "evidence_bond_mib": 0,
+    "demand_bond": 0,
+    "restore_quorum": 0,
+    "price_fuel": 0,
+    "price_mib": 0,
+    "slash_challenger": 0,
+    "slash_signers": 0,
+    "slash_burn": 0,
+    "mint_numerator": 0,
+}
+"""Least values that are not 1."""
+
+_TOKEN = 10**9
+
+
+def default_parameters() -> Parameters:
+    """What a new public network starts from."""
+    return Parameters(
+        item_bytes_max=2 << 20,
+        inline_bytes_max=64 << 10,
+        module_bytes_max=64 << 20,
+        shards=1,
+        root_every=8,
+        proof_every=64,
+        fuel_max=5_000_000_000,
+        memory_max=2 << 30,
+        output_bytes_max=1 << 20,
+        outbox_max=256,
+        witness_bytes_max=32 << 20,
+        tick_ms=60_000,
+        challenge_window=1440,
+        demand_window=1440,
+        unbonding=10_080,
+        denomination=9,
+        base_unit="armstrong",
+        supply_cap=21_000_000 * _TOKEN,
+        stake_min=1000 * _TOKEN,
+        evidence_bond=20 * _TOKEN,
+        evidence_bond_mib=2 * _TOKEN,
+        demand_bond=5 * _TOKEN,
+        restore_quorum=2,
+        push_quorum=2,
+        price_fuel=_TOKEN // 1000,
+        price_mib=_TOKEN // 1000,
+        slash_challenger=2000,
+        slash_signers=500,
+        slash_burn=7500,
+        mint_epoch=5,
+        mint_numerator=30_388_000_307_821,
+    )
+
+
+def demo_parameters() -> Parameters:
+    """Fast clocks, so that a person can watch a whole challenge."""
+    return replace(
+        default_parameters(), tick_ms=1000, challenge_window=20, demand_window=20, unbonding=120
+    )
+
+
+def sim_parameters() -> Parameters:
+    """What the simulator runs unless a scenario says otherwise."""
+    return replace(demo_parameters(), tick_ms=10_000, demand_window=12)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit known from the start; others announce themselves."""
+
+    key: NodeKey
+    roles: tuple[str, ...]
+    addresses: tuple[str, ...]
+    """Multiaddresses to dial, without or with the peer id."""
+    urls: tuple[tuple[str, str], ...] = ()
+    """(role, HTTP address)."""
+
+    @property
+    def address(self) -> Address:
+        return address_of(self.key)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A parsed network file."""
+
+    name: str
+    ledger_scheduler: Address
+    profile: bytes
+    """32-byte id of the engine's semantics (`aonode.engine`)."""
+    parameters: Parameters
+    units: tuple[Unit, ...] = ()
+    bootstrap: tuple[str, ...] = ()
+    """Multiaddresses of peers to dial first."""
+    slashable_modules: tuple[ItemId, ...] = ()
+    balances: tuple[tuple[Address, int], ...] = ()
+    """Base units at genesis, by account."""
+    stakes: tuple[tuple[Address, int], ...] = ()
+    """Bonded base units at genesis, by account; apart from balances."""
+
+    def document(self) -> dict[str, Any]:
+        """The mapping that `parse_network` reads: what the file says."""
+        return {
+            "name": self.name,
+            "ledger_scheduler": b64url(self.ledger_scheduler),
+            "profile": b64url(self.profile),
+            "bootstrap": list(self.bootstrap),
+            "slashable_modules": [b64url(module) for module in self.slashable_modules],
+            "parameters": {
+                field.name: getattr(self.parameters, field.name) for field in fields(Parameters)
+            },
+            "units": [
+                {
+                    "key": b64url(unit.key),
+                    "roles": list(unit.roles),
+                    "addresses": list(unit.addresses),
+                    "urls": [list(url) for url in unit.urls],
+                }
+                for unit in self.units
+            ],
+            "balances": _accounts(self.balances),
+            "stakes": _accounts(self.stakes),
+        }
+
+    @cached_property
+    def id(self) -> NetworkId:
+        """SHA-256 of the canonical CBOR of the file (see the head of this file)."""
+        return NetworkId(hashlib.sha256(codec.encode(canonical(self.document()))).digest())
+
+    def unit_of(self, address: Address) -> Unit | None:
+        """The known unit with this address."""
+        return next((unit for unit in self.units if unit.address == address), None)
+
+
+def _accounts(rows: Iterable[tuple[Address, int]]) -> list[dict[str, Any]]:
+    return [{"address": b64url(address), "amount": amount} for address, amount in rows]
+
+
+def canonical(value: object) -> Value:
+    """A parsed value as wire CBOR can say it: mappings become sorted [key, value] arrays."""
+    if isinstance(value, Mapping):
+        pairs = sorted(value.items(), key=lambda pair: str(pair[0]).encode("utf-8"))
+        return [[str(key), canonical(inner)] for key, inner in pairs]
+    if isinstance(value, list | tuple):
+        return [canonical(inner) for inner in value]
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise _config(f"{value!r} is a {type(value).__name__}; only integers, strings and lists")
+    return value
+
+
+# Reading
+
+
+def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
+    """Raise Invalid(CONFIG) for a key that is not known, and name the nearest that is."""
+    names = sorted(known)
+    for key in given:
+        if key not in names:
+            near = get_close_matches(key, names, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+            raise _config(f"{where} has an unknown key {key!r}; {hint}")
+
+
+def _config(detail: str) -> Invalid:
+    return Invalid(Reason.CONFIG, detail)
+
+
+def _table(value: object, keys: Iterable[str], where: str) -> Mapping[str, Any]:
+    """A mapping with exactly `keys`."""
+    if not isinstance(value, Mapping):
+        raise _config(f"{where} is a {type(value).__name__}, not a table")
+    names = list(keys)
+    check_keys(value, names, where)
+    missing = [name for name in names if name not in value]
+    if missing:
+        raise _config(f"{where} lacks {', '.join(missing)}; a network file states every key")
+    return value
+
+
+def _list(value: object, where: str) -> list[Any]:
+    if not isinstance(value, list) or len(value) > LIST_ENTRIES_MAX:
+        raise _config(f"{where} is not a list of at most {LIST_ENTRIES_MAX} entries")
+    return value
+
+
+def _text(value: object, where: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value.encode("utf-8")) <= TEXT_BYTES_MAX:
+        raise _config(f"{where} = {str(value)[:64]!r} is not text of 1..{TEXT_BYTES_MAX} bytes")
+    return value
+
+
+def _integer(value: object, where: str) -> int:
+    if type(value) is not int or not 0 <= value <= INTEGER_MAX:
+        raise _config(f"{where} = {str(value)[:64]!r} is not an integer from 0 to {INTEGER_MAX}")
+    return value
+
+
+def _id(value: object, where: str) -> bytes:
+    try:
+        return parse_id(_text(value, where), where)
+    except Invalid as error:
+        raise _config(error.detail) from None
+
+
+def parse_network(document: object) -> Network:
+    """Read a parsed network file. Raises Invalid(CONFIG) naming the key, the value, the remedy."""
+    top = _table(document, _KEYS, "the network file")
+    network = Network(
+        name=_text(top["name"], "name"),
+        ledger_scheduler=Address(_id(top["ledger_scheduler"], "ledger_scheduler")),
+        profile=_id(top["profile"], "profile"),
+        parameters=parse_parameters(top["parameters"]),
+        units=tuple(
+            _unit(unit, f"units[{index}]")
+            for index, unit in enumerate(_list(top["units"], "units"))
+        ),
+        bootstrap=_texts(top["bootstrap"], "bootstrap"),
+        slashable_modules=tuple(
+            ItemId(_id(module, "slashable_modules"))
+            for module in _list(top["slashable_modules"], "slashable_modules")
+        ),
+        balances=_parse_accounts(top["balances"], "balances"),
+        stakes=_parse_accounts(top["stakes"], "stakes"),
+    )
+    held = sum(amount for _, amount in network.balances + network.stakes)
+    if held > network.parameters.supply_cap:
+        raise _config(
+            f"balances and stakes add up to {held}, above supply_cap "
+            f"{network.parameters.supply_cap}"
+        )
+    keys = [unit.key for unit in network.units]
+    if len(set(keys)) != len(keys):
+        raise _config("units names one key twice; merge their roles")
+    return network
+
+
+_KEYS = (
+    "name",
+    "ledger_scheduler",
+    "profile",
+    "bootstrap",
+    "slashable_modules",
+    "parameters",
+    "units",
+    "balances",
+    "stakes",
+)
+
+
+def parse_parameters(document: object) -> Parameters:
+    """Read the `[parameters]` table: every one present, and fit for use."""
+    names = [field.name for field in fields(Parameters)]
+    table = _table(document, names, "parameters")
+    values: dict[str, Any] = {
+        name: _text(table[name], f"parameters.{name}")
+        if name == "base_unit"
+        else _integer(table[name], f"parameters.{name}")
+        for name in names
+    }
+    parameters = Parameters(**values)
+    parameters.check()
+    return parameters
+
+
+def _texts(value: object, where: str) -> tuple[str, ...]:
+    return tuple(_text(each, where) for each in _list(value, where))
+
+
+def _unit(value: object, where: str) -> Unit:
+    table = _table(value, ("key", "roles", "addresses", "urls"), where)
+    roles = _texts(table["roles"], f"{where}.roles")
+    for role in roles:
+        _role(role, f"{where}.roles")
+    urls = []
+    for pair in _list(table["urls"], f"{where}.urls"):
+        match pair:
+            case [role, url]:
+                urls.append((_role(role, f"{where}.urls"), _text(url, f"{where}.urls")))
+            case _:
+                raise _config(f"{where}.urls: {pair!r} is not [role, url]")
+    return Unit(
+        key=NodeKey(_id(table["key"], f"{where}.key")),
+        roles=roles,
+        addresses=_texts(table["addresses"], f"{where}.addresses"),
+        urls=tuple(urls),
+    )
+
+
+def _role(value: object, where: str) -> str:
+    if value not in ROLES:
+        raise _config(f"{where}: {value!r} is no role; use {', '.join(ROLES)}")
+    return str(value)
+
+
+def _parse_accounts(value: object, where: str) -> tuple[tuple[Address, int], ...]:
+    rows = []
+    seen = set()
+    for index, row in enumerate(_list(value, where)):
+        table = _table(row, ("address", "amount"), f"{where}[{index}]")
+        address = Address(_id(table["address"], f"{where}[{index}].address"))
+        if address in seen:
+            raise _config(f"{where} names {b64url(address)} twice; add the amounts up")
+        seen.add(address)
+        rows.append((address, _integer(table["amount"], f"{where}[{index}].amount")))
+    return tuple(rows)
