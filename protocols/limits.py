@@ -70,6 +70,10 @@ JSON_DEPTH_MAX = 64
 """Nesting of a module's JSON output, counted on the bytes before any parser sees them.
 
 Python 3.11 and 3.12 give up at different depths: no library limit may decide a result."""
+JSON_VALUES_MAX = 1 << 17
+"""Values (texts, numbers, literals, arrays, objects; not keys) of a module's output.
+
+A full outbox of 256 messages with 128 tags each has about 100 000."""
 ERROR_TEXT_BYTES_MAX = 4096
 """Text of a refusal that goes to a client or a peer."""
 

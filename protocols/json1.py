@@ -1,0 +1,250 @@
+"""JSON as the protocol means it, so that no library's default decides a result.
+
+Writing equals `JSON.stringify` byte for byte. Reading accepts RFC 8259 and nothing else, keeps
+numbers as their source text (no digit limit, no rounding), lets the last of duplicate keys win
+and reads lone surrogates as U+FFFD. The reader is a loop with a bounded stack: Python's own
+recursion limit, which differs from version to version, has no say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NoReturn, TypeAlias
+
+from protocols.errors import Invalid, Reason
+from protocols.limits import JSON_DEPTH_MAX, JSON_VALUES_MAX
+
+_ESCAPED = re.compile('["\\\\\x00-\x1f]')
+_ESCAPES = (
+    {'"': '\\"', "\\": "\\\\"}
+    | {chr(code): f"\\u{code:04x}" for code in range(32)}
+    | {"\b": "\\b", "\t": "\\t", "\n": "\\n", "\f": "\\f", "\r": "\\r"}
+)
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+_SPACES = " \t\n\r"
+_SPACE = re.compile(r"[ \t\n\r]*+")
+_STRING = re.compile(r'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+)"')
+_UNESCAPED = re.compile(
+    r"\\u([dD][89abAB][0-9A-Fa-f]{2})\\u([dD][c-fC-F][0-9A-Fa-f]{2})"
+    r"|\\u([0-9A-Fa-f]{4})|\\([\"\\/bfnrt])"
+)
+_SHORT = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+_SCALAR = re.compile(r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+|true|false|null")
+
+REPLACEMENT = "\ufffd"
+
+
+def text_of(raw: bytes | memoryview) -> str:
+    """`raw` as text; every maximal ill-formed part of UTF-8 becomes one U+FFFD (WHATWG)."""
+    return bytes(raw).decode("utf-8", "replace")
+
+
+def without_surrogates(text: str) -> str:
+    """`text` with every lone surrogate as U+FFFD, so that it can be encoded."""
+    return _SURROGATE.sub(REPLACEMENT, text)
+
+
+def quote(text: str) -> str:
+    """`JSON.stringify(text)` of text without surrogates."""
+    return '"' + _ESCAPED.sub(lambda match: _ESCAPES[match[0]], text) + '"'
+
+
+def array(parts: Iterable[str]) -> str:
+    """A JSON array of parts that are JSON already."""
+    return "[" + ",".join(parts) + "]"
+
+
+def object_of(members: Iterable[tuple[str, str]]) -> str:
+    """A JSON object, keys in the given order, values that are JSON already."""
+    return "{" + ",".join(f"{quote(name)}:{value}" for name, value in members) + "}"
+
+
+# Reading
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A number, `true`, `false` or `null`, as it stands in the source."""
+
+    source: str
+
+
+@dataclass(slots=True)
+class Array:
+    """An array, and where it stands in the source."""
+
+    start: int
+    end: int = 0
+    items: list[Node] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Object:
+    """An object without order; of duplicate keys the last has won."""
+
+    start: int
+    end: int = 0
+    members: dict[str, Node] = field(default_factory=dict)
+
+
+Node: TypeAlias = str | Scalar | Array | Object
+"""A text is a Python str."""
+
+NULL = Scalar("null")
+TRUE = Scalar("true")
+FALSE = Scalar("false")
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed document with its source."""
+
+    source: str
+    root: Node
+
+    def text(self, node: Node) -> str:
+        """A text as it is, anything else as its source text."""
+        return node if isinstance(node, str) else self.json(node)
+
+    def json(self, node: Node) -> str:
+        """Source text of any value; texts are quoted anew."""
+        match node:
+            case str():
+                return quote(node)
+            case Scalar(source):
+                return source
+            case Array() | Object():
+                return self.source[node.start : node.end]
+
+
+def parse(raw: bytes) -> Document:
+    """Read one document. Raises Invalid(MALFORMED), also beyond depth or value bounds."""
+    source = text_of(raw)
+    return Document(source, _Reader(source).document())
+
+
+class _Reader:
+    """One pass over the source, with the open arrays and objects on a list of its own."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._position = 0
+        self._open: list[Array | Object] = []
+        self._keys: list[str] = []
+        self._values_left = JSON_VALUES_MAX
+
+    def document(self) -> Node:
+        """The one value that fills the source."""
+        while True:
+            value = self._value()
+            if value is None:
+                continue
+            done = self._close(value)
+            if done is None:
+                continue
+            self._skip()
+            if self._position != len(self._source):
+                self._refuse("the end")
+            return done
+
+    def _value(self) -> Node | None:
+        """Read a value; None if it was the start of a filled array or object, now open."""
+        self._skip()
+        self._values_left -= 1
+        if self._values_left < 0:
+            raise Invalid(Reason.MALFORMED, f"JSON of more than {JSON_VALUES_MAX} values")
+        start = self._position
+        char = self._source[start : start + 1]
+        if char == '"':
+            return self._text()
+        if char in {"[", "{"}:
+            node = Array(start) if char == "[" else Object(start)
+            if len(self._open) == JSON_DEPTH_MAX:
+                raise Invalid(Reason.MALFORMED, f"JSON nests deeper than {JSON_DEPTH_MAX}")
+            self._position += 1
+            self._skip()
+            if self._take("]" if char == "[" else "}"):
+                node.end = self._position
+                return node
+            self._open.append(node)
+            if char == "{":
+                self._key()
+            return None
+        match = _SCALAR.match(self._source, start)
+        if match is None:
+            self._refuse("a value")
+        self._position = match.end()
+        return Scalar(match[0])
+
+    def _close(self, value: Node) -> Node | None:
+        """Put a finished value in its place; the whole document once nothing is open."""
+        while self._open:
+            node = self._open[-1]
+            closing = "]"
+            if isinstance(node, Array):
+                node.items.append(value)
+            else:
+                node.members[self._keys.pop()] = value
+                closing = "}"
+            self._skip()
+            if self._take(","):
+                if isinstance(node, Object):
+                    self._skip()
+                    self._key()
+                return None
+            if not self._take(closing):
+                self._refuse(f"',' or {closing!r}")
+            node.end = self._position
+            value = self._open.pop()
+        return value
+
+    def _key(self) -> None:
+        """Read a member's name and its colon."""
+        if self._source[self._position : self._position + 1] != '"':
+            self._refuse("a member name")
+        self._keys.append(self._text())
+        self._skip()
+        if not self._take(":"):
+            self._refuse("':'")
+
+    def _text(self) -> str:
+        match = _STRING.match(self._source, self._position)
+        if match is None:
+            self._refuse("a text without raw control characters")
+        self._position = match.end()
+        body = match[1]
+        return _UNESCAPED.sub(_character, body) if "\\" in body else body
+
+    def _skip(self) -> None:
+        if self._source[self._position : self._position + 1] in _SPACES:
+            match = _SPACE.match(self._source, self._position)
+            assert match is not None, "the empty text matches"
+            self._position = match.end()
+
+    def _take(self, char: str) -> bool:
+        if self._source.startswith(char, self._position):
+            self._position += 1
+            return True
+        return False
+
+    def _refuse(self, expected: str) -> NoReturn:
+        found = self._source[self._position : self._position + 16]
+        raise Invalid(
+            Reason.MALFORMED,
+            f"JSON has {found!r} at character {self._position} where {expected} belongs",
+        )
+
+
+def _character(match: re.Match[str]) -> str:
+    """What one escape stands for."""
+    high, low, single, short = match.groups()
+    if short is not None:
+        return _SHORT[short]
+    if single is not None:
+        code = int(single, 16)
+        return REPLACEMENT if 0xD800 <= code <= 0xDFFF else chr(code)
+    return chr(0x10000 + (int(high, 16) - 0xD800 << 10) + (int(low, 16) - 0xDC00))
