@@ -16,13 +16,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from protocols.codec import encode
-from protocols.ethereum import address_text
 from protocols.ids import b64url
 from protocols.json1 import array, object_of, quote, text_of, without_surrogates
 from protocols.outbox import FORMAT_CBOR
 from protocols.wire.assignment import Slot
-from protocols.wire.item import Item, SignatureType, Tag
-from protocols.wire.process import ProcessInfo, sender_of
+from protocols.wire.item import Item, Tag
+from protocols.wire.process import ProcessInfo, owner_text, sender_of
 
 CBOR_VERSION = 1
 
@@ -40,13 +39,6 @@ EXCLUDABLE = (
 
 _RESERVED = ("From", "Owner")
 """Tags of these names never reach a process: the fields of the message say it."""
-
-
-def owner_text(item: Item) -> str:
-    """The owner as AO shows it: the address, or EIP-55 for an Ethereum key."""
-    if item.signature_type == SignatureType.ETHEREUM:
-        return address_text(item.owner)
-    return b64url(item.owner_address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +120,8 @@ def json_call(slot: Slot) -> bytes:
         ("Data", quote(text_of(item.data))),
         ("Owner", quote(owner)),
         ("Anchor", None if item.anchor is None else quote(text_of(item.anchor))),
-        ("From", quote(owner if pushed_from is None else pushed_from)),
-        ("Forwarded-By", None if pushed_from is None else quote(owner)),
+        ("From", quote(pushed_from or owner)),
+        ("Forwarded-By", quote(owner) if pushed_from else None),
         ("Tags", _tags(_without_reserved(item.tags))),
         ("Target", quote("" if target is None else b64url(target))),
         ("Epoch", str(assignment.epoch)),
@@ -157,7 +149,7 @@ def json_dry_call(dry: DryRun) -> bytes:
             ("Data", quote(dry.data)),
             ("Owner", quote(dry.owner)),
             ("Anchor", None if dry.anchor is None else quote(dry.anchor)),
-            ("From", quote(dry.owner if pushed_from is None else pushed_from)),
+            ("From", quote(pushed_from or dry.owner)),
             ("Tags", _tags(_without_reserved(dry.tags))),
             ("Target", quote(dry.target)),
             ("Timestamp", str(dry.timestamp)),
