@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from protocols.errors import Invalid, Reason
+from protocols.ethereum import address_text
 from protocols.ids import Address, ItemId, ProcessId, b64url, parse_id
-from protocols.keccak import ethereum_address
 from protocols.limits import ITEM_TAGS_MAX
 from protocols.network import Parameters
 from protocols.wire.assignment import decimal
@@ -162,19 +162,8 @@ def _inadmissible(item: Item, why: str) -> Invalid:
 def owner_text(item: Item) -> str:
     """The owner as AO names it: base64url address, or the 0x address of an Ethereum key."""
     if item.signature_type == SignatureType.ETHEREUM:
-        return ethereum_address(item.owner)
+        return address_text(item.owner)
     return b64url(item.owner_address)
-
-
-def from_of(item: Item) -> str:
-    """AO's `From`: the From-Process tag, else the owner. Nothing vouches for the tag; an aos
-    process compares the owner with its Authority tags itself."""
-    return item.first("From-Process") or owner_text(item)
-
-
-def forwarded_by(item: Item) -> str | None:
-    """AO's `Forwarded-By`: the owner of an item that speaks for a process."""
-    return owner_text(item) if item.first("From-Process") else None
 
 
 def is_authority(item: Item, process: ProcessInfo) -> bool:
