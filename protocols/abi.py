@@ -56,8 +56,8 @@ class DryRun:
     anchor: str | None = None
 
 
-def env_for(format: str, process: Item, module: Item) -> bytes:
-    """The environment of a process: of its Process item and its Module item."""
+def env_for(format: str, process: ProcessInfo, module: Item) -> bytes:
+    """The environment of a process; empty where the ABI has none."""
     return b"" if format == FORMAT_CBOR else json_env(process, module)
 
 
@@ -92,19 +92,18 @@ def dry_call_for(format: str, dry: DryRun, process: ProcessInfo, slot: int) -> b
 # JSON-1
 
 
-def json_env(process: Item, module: Item) -> bytes:
+def json_env(process: ProcessInfo, module: Item) -> bytes:
     """`{"Process":{"Id","Owner","Tags"},"Module":{"Id","Owner","Tags"}}`."""
-    return object_of([("Process", _whole(process)), ("Module", _whole(module))]).encode("utf-8")
-
-
-def _whole(item: Item) -> str:
     return object_of(
         [
-            ("Id", quote(b64url(item.id))),
-            ("Owner", quote(owner_text(item))),
-            ("Tags", _tags(item.tags)),
+            ("Process", _identity(process.id, process.owner_text, process.tags)),
+            ("Module", _identity(module.id, owner_text(module), module.tags)),
         ]
-    )
+    ).encode("utf-8")
+
+
+def _identity(id: bytes, owner: str, tags: Iterable[Tag]) -> str:
+    return object_of([("Id", quote(b64url(id))), ("Owner", quote(owner)), ("Tags", _tags(tags))])
 
 
 def json_call(slot: Slot) -> bytes:

@@ -6,12 +6,14 @@ Each names who makes it and which machine takes it. A machine ignores events it 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from protocols.ids import ItemId, NodeKey, ProcessId
 from protocols.machine.effects import Event
 from protocols.trust import Verified
 from protocols.wire.assignment import Slot
 from protocols.wire.item import Item
+from protocols.wire.proof import Receipt
 from protocols.wire.unit import UnitAnnouncement
 
 
@@ -31,10 +33,14 @@ class UnitSeen(Event):
 
 @dataclass(frozen=True, slots=True)
 class Submit(Event):
-    """A client hands an item to this messenger. HTTP -> delivery; answered by Reply(ticket)."""
+    """A client hands an item to this messenger. HTTP -> delivery; answered by Reply(ticket).
+
+    `known` is where its id already stands in the replica's log, looked up by the adapter.
+    """
 
     ticket: int
     item: Verified[Item]
+    known: tuple[ProcessId, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,46 @@ class SlotsArrived(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class LogArrived(Event):
+    """The answer to a LOG request. Admission, from `Answered` -> replica, slot log (restoring).
+
+    `slots` is None if the peer gave none in time, or gave bytes that do not decode or verify;
+    then `wrong` says what was wrong with them, and is empty for mere silence.
+    """
+
+    process: ProcessId
+    slots: tuple[Verified[Slot], ...] | None
+    peer: NodeKey
+    tag: tuple[Any, ...]
+    wrong: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicting(Event):
+    """A slot from a peer for a nonce where the durable log holds assignment `held`, not this one.
+
+    Admission looks it up, because the replica remembers recent assignment ids only. -> replica.
+    """
+
+    slot: Verified[Slot]
+    held: ItemId
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiptsArrived(Event):
+    """The answer to a RESULT request. Admission, from `Answered` -> delivery.
+
+    `entries` are the receipts whose signature by `cu` verifies, with the raw outcome where it was
+    asked for and given (unverified: the receipt's leaf decides). None: no answer, or a wrong one.
+    """
+
+    process: ProcessId
+    cu: NodeKey
+    entries: tuple[tuple[Verified[Receipt], bytes | None], ...] | None
+    tag: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Extended(Event):
     """The replica of one process grew by these consecutive slots (durable).
 
@@ -90,14 +136,21 @@ class ExecutedSlot:
     raw: bytes
     fuel: int
     root: bytes | None
+    assignment: ItemId
+    """Id of the assignment that was evaluated: the machine chains heads over it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Executed(Event):
-    """The answer to `Execute`: consecutive slots from `first` on. Engine -> evaluation."""
+    """The answer to `Execute`: one or more consecutive slots from `first` on, not necessarily all.
+
+    Engine -> evaluation.
+    """
 
     process: ProcessId
     results: tuple[ExecutedSlot, ...]
+    format: str
+    """Module-Format of the process's module."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,43 @@
+"""The row a compute unit keeps of one evaluated slot, and how adapters read it back.
+
+LOG        result -> StoredResult    leaf -> leaf hash (32 bytes)
+           mmr -> Mmr, at the end of every proof block
+SIGN_ONCE  receipt -> Receipt
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from protocols.codec import decode, encode
+from protocols.errors import Invalid, Reason
+from protocols.wire.outcome import Status
+from protocols.wire.proof import FUEL_MAX, RECEIPT_BYTES_MAX, Receipt
+
+_ROW_OVERHEAD_BYTES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class StoredResult:
+    """One slot's result as this unit signed it."""
+
+    status: Status
+    fuel: int
+    raw: bytes
+    """The module's output; empty unless `status.has_output`."""
+    receipt: Receipt
+
+    def encode(self) -> bytes:
+        """Canonical CBOR of `[status, fuel, raw, receipt]`."""
+        return encode([int(self.status), self.fuel, self.raw, self.receipt.encode()])
+
+    @classmethod
+    def decode(cls, row: bytes, *, output_bytes_max: int) -> StoredResult:
+        """Inverse of `encode`. Raises Invalid for a row that no compute unit wrote."""
+        size_max = output_bytes_max + RECEIPT_BYTES_MAX + _ROW_OVERHEAD_BYTES
+        match decode(row, size_max=size_max):
+            case [int(status), int(fuel), bytes(raw), bytes(receipt)] if (
+                status in Status.__members__.values() and 0 <= fuel <= FUEL_MAX
+            ):
+                return cls(Status(status), fuel, raw, Receipt.decode(receipt))
+        raise Invalid(Reason.STORAGE, f"a result row of {len(row)} bytes does not hold a result")
