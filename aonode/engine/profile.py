@@ -1,0 +1,46 @@
+"""The profile: everything that decides what a slot gives and costs, as one 32-byte id.
+
+In: the fuel rules, the proposals that are on, the validator, patch and shims, the limits. Out:
+the wasmtime version (a conformance suite shows that a version keeps the profile) and whatever
+only costs time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aonode.engine.config import SEMANTICS, WASM_STACK_BYTES
+from aonode.engine.patch import PATCH_ID
+from aonode.engine.validator import VALIDATOR_ID
+from protocols.codec import Value, digest
+from protocols.domains import PROFILE
+
+FUEL_RULES = "wasmtime-operators-1"
+"""wasmtime's own metering: one unit per instruction, bulk memory by the byte; counted after the
+patch, shims included. A trap counts the whole limit."""
+
+
+def profile_id(
+    *,
+    fuel_max: int,
+    memory_max: int,
+    output_bytes_max: int,
+    outbox_max: int,
+    shims: Sequence[str],
+) -> bytes:
+    """32-byte id. `shims`: the id of each convention's host, in a fixed order."""
+    proposals: list[Value] = [[name, enabled] for name, enabled in SEMANTICS]
+    return digest(
+        PROFILE,
+        FUEL_RULES,
+        "nan-canonical",
+        proposals,
+        WASM_STACK_BYTES,
+        VALIDATOR_ID,
+        PATCH_ID,
+        list(shims),
+        fuel_max,
+        memory_max,
+        output_bytes_max,
+        outbox_max,
+    )

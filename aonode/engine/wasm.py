@@ -1,0 +1,173 @@
+"""The Engine port on wasmtime: validates, compiles once, opens sessions.
+
+Modules are known here by the hash of their bytes; compiled code is shared by all processes of a
+module, in memory and on disk. Safe to use from several threads; a session from one at a time.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import wasmtime
+from blake3 import blake3
+
+from aonode.engine import small_abi
+from aonode.engine.calls import Context
+from aonode.engine.compile_cache import CompileCache
+from aonode.engine.config import MEMORY_RESERVATION_BYTES, make_engine
+from aonode.engine.instance import Instance
+from aonode.engine.pages import image_pages
+from aonode.engine.patch import mutable_globals, patch
+from aonode.engine.profile import profile_id
+from aonode.engine.session import WasmSession
+from aonode.engine.shadow import Shadow
+from aonode.engine.small_abi import SmallGuest, check_small
+from aonode.engine.validator import check
+from aonode.ports import ModuleSpec, Session
+from protocols.errors import Invalid, Reason
+from protocols.ids import ProcessId
+from protocols.limits import PAGE_BYTES
+from protocols.outbox import Bounds, derive
+from protocols.wire.outcome import Status
+
+MODULES_MAX = 64
+"""Compiled modules kept in memory; the least recently used goes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Compiled:
+    module: wasmtime.Module
+    mutable: tuple[tuple[int, str], ...]
+    image_pages: int
+    initial_pages: int
+    maximum_pages: int
+
+
+class WasmEngine:
+    """`aonode.ports.Engine`: wasm evaluation under one profile."""
+
+    def __init__(
+        self,
+        *,
+        fuel_max: int,
+        memory_max: int,
+        output_bytes_max: int,
+        outbox_max: int,
+        cache_dir: Path | None = None,
+    ) -> None:
+        """The four limits are network parameters. `cache_dir` is private to this user; None: no
+        disk cache. Make the engine before the threads that will use it (stack size).
+        """
+        if not PAGE_BYTES <= memory_max <= MEMORY_RESERVATION_BYTES:
+            raise Invalid(
+                Reason.CONFIG,
+                f"memory_max is {memory_max}; it has to be between {PAGE_BYTES} and "
+                f"{MEMORY_RESERVATION_BYTES} bytes",
+            )
+        self._fuel_max = fuel_max
+        self._memory_max = memory_max
+        self._bounds = Bounds(output_bytes_max, outbox_max)
+        self._profile = profile_id(
+            fuel_max=fuel_max,
+            memory_max=memory_max,
+            output_bytes_max=output_bytes_max,
+            outbox_max=outbox_max,
+            shims=(small_abi.SHIM_ID,),
+        )
+        self._engine = make_engine()
+        self._cache = CompileCache(cache_dir, self._profile)
+        self._compiled: OrderedDict[tuple[str, bytes], _Compiled] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def profile(self) -> bytes:
+        """32-byte id of the semantics."""
+        return self._profile
+
+    def validate(self, module: ModuleSpec) -> None:
+        """Check and compile. Raises Invalid(FORBIDDEN_MODULE or UNSUPPORTED) naming the fault.
+
+        Takes seconds for a large module that is new here: call it off the event loop.
+        """
+        self._load(module)
+
+    def open(self, process: ProcessId, module: ModuleSpec, env: bytes, memory_max: int) -> Session:
+        """A process at genesis. `memory_max`: Memory-Limit of the process, in bytes.
+
+        Raises Invalid: what `validate` raises, OVERSIZE if the module starts with more memory
+        than its limit, REFUSED if this machine cannot give it.
+        """
+        compiled = self._load(module)
+        limit = min(memory_max, self._memory_max) // PAGE_BYTES
+        limit = min(limit, compiled.maximum_pages)
+        if compiled.initial_pages > limit:
+            raise Invalid(
+                Reason.OVERSIZE,
+                f"the module starts with {compiled.initial_pages * PAGE_BYTES} bytes of memory "
+                f"and the process's limit is {limit * PAGE_BYTES}; raise its Memory-Limit",
+            )
+
+        def make() -> SmallGuest:
+            return SmallGuest(self._instantiate(compiled, limit), self._bounds.output_bytes_max)
+
+        return WasmSession(
+            make,
+            Shadow(compiled.mutable, compiled.image_pages),
+            lambda raw: derive(module.format, Status.OK, raw, self._bounds).status,
+            self._fuel_max,
+        )
+
+    def _instantiate(self, compiled: _Compiled, limit: int) -> Instance:
+        context = Context(wasmtime.Store(self._engine))
+        context.set_fuel(self._fuel_max)
+        try:
+            instance = wasmtime.Instance(context.store, compiled.module, [])
+        except wasmtime.Trap as trap:
+            raise Invalid(
+                Reason.FORBIDDEN_MODULE, f"the module's start function ends in a trap: {trap}"
+            ) from None
+        except wasmtime.WasmtimeError as error:
+            raise Invalid(
+                Reason.REFUSED, f"this machine cannot make an instance: {error}"
+            ) from None
+        return Instance(context, instance, compiled.mutable, limit)
+
+    def _load(self, module: ModuleSpec) -> _Compiled:
+        """Compiled module from memory, disk or scratch."""
+        if module.format != small_abi.FORMAT:
+            raise Invalid(
+                Reason.UNSUPPORTED,
+                f"Module-Format {module.format!r} is unknown; use {small_abi.FORMAT}",
+            )
+        key = (module.format, blake3(module.wasm).digest())
+        with self._lock:
+            compiled = self._compiled.get(key)
+            if compiled is None:
+                compiled = self._compile(module, key[1])
+                self._compiled[key] = compiled
+                if len(self._compiled) > MODULES_MAX:
+                    self._compiled.popitem(last=False)
+            self._compiled.move_to_end(key)
+        return compiled
+
+    def _compile(self, module: ModuleSpec, module_hash: bytes) -> _Compiled:
+        checked = check(module.wasm)
+        check_small(checked)
+        try:
+            code = self._cache.load(self._engine, module_hash, lambda: patch(checked))
+        except wasmtime.WasmtimeError as error:
+            raise Invalid(
+                Reason.FORBIDDEN_MODULE, f"the module does not compile: {error}"
+            ) from None
+        memory = checked.memory
+        most = MEMORY_RESERVATION_BYTES // PAGE_BYTES
+        return _Compiled(
+            code,
+            mutable_globals(checked),
+            image_pages(checked.module, memory.minimum),
+            memory.minimum,
+            most if memory.maximum is None else min(memory.maximum, most),
+        )
