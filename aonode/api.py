@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aonode.ports import SlotResult
+from protocols.errors import Invalid
 from protocols.ids import ItemId, NodeKey, ProcessId
 from protocols.wire.assignment import Chain, Slot
 from protocols.wire.item import Item
@@ -30,6 +32,9 @@ class MessengerApi(Protocol):
 
     async def submit(self, item: Item) -> None:
         """Returns when `item` is durable here and will be scheduled; else raises Invalid."""
+
+    async def submit_many(self, items: Sequence[Item]) -> list[Invalid | None]:
+        """As `submit` for the items of a bundle: for each None, or why it is refused."""
 
 
 class ReplicaApi(Protocol):

@@ -1,0 +1,147 @@
+"""Compute unit: runs what its machine asks for, serves results and receipts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import trio
+
+from aonode.api import EvaluatedSlot
+from aonode.ports import SlotResult, Store, Wire
+from aonode.roles.replica import ReplicaRole
+from aonode.roles.runner import Runner
+from aonode.roles.sessions import Sessions
+from aonode.roles.waiters import Waiters
+from protocols import keyspace
+from protocols.errors import Invalid, Reason
+from protocols.ids import NodeKey, ProcessId, b64url
+from protocols.keyspace import Prefix
+from protocols.machine.effects import Event, Execute
+from protocols.machine.evaluation import Evaluation
+from protocols.machine.events import Evaluated
+from protocols.machine.results import StoredResult
+from protocols.network import Parameters
+from protocols.wire.streams import ResultEntry, ResultRequest, encode_results
+from protocols.wire.topics import Protocol
+
+
+class ComputeRole:
+    """Adapter of `protocols.machine.evaluation`; `aonode.api.ComputeApi`."""
+
+    def __init__(
+        self,
+        *,
+        machine: Evaluation,
+        db: Store,
+        sign_once: Store,
+        replica: ReplicaRole,
+        sessions: Sessions,
+        parameters: Parameters,
+    ) -> None:
+        self._machine = machine
+        self._db = db
+        self._sign_once = sign_once
+        self._replica = replica
+        self._sessions = sessions
+        self._parameters = parameters
+        self._evaluated: dict[ProcessId, int] = {}
+        """Last slot with a durable result, by process."""
+        self._waiters = Waiters()
+        self.runner: Runner | None = None
+        self.nursery: trio.Nursery | None = None
+
+    def recover(self) -> None:
+        """Tell the machine what this node has signed; it replays and compares."""
+        for process in self._replica.processes():
+            chain = self._replica.chain(process)
+            assert chain is not None, "the replica lists the processes it follows"
+            leaves = [
+                row for _, row in self._db.scan(*keyspace.process_range(Prefix.LEAF, process))
+            ]
+            self._evaluated[process] = len(leaves) - 1
+            start, _ = keyspace.nonce_range(Prefix.RECEIPT, process, len(leaves), len(leaves))
+            _, stop = keyspace.process_range(Prefix.RECEIPT, process)
+            receipts = [row for _, row in self._sign_once.scan(start, stop)]
+            self._machine.recover(process, tip=chain.nonce, leaves=leaves, receipts=receipts)
+
+    def serve(self, wire: Wire) -> None:
+        """Give peers results and receipts."""
+        wire.serve(Protocol.RESULT, self._result)
+
+    def execute(self, effect: Execute) -> None:
+        """Evaluate in a task of its own: processes run in parallel."""
+        assert self.nursery is not None, "a role is run by its node"
+        self.nursery.start_soon(self._execute, effect)
+
+    async def _execute(self, effect: Execute) -> None:
+        assert self.runner is not None, "a role is run by its node"
+        count = effect.last - effect.first + 1
+        slots = self._replica.slots(effect.process, effect.first, effect.last, count)
+        assert len(slots) == count, "the machine runs durable slots only"
+        await self.runner.send(await self._sessions.run(effect.process, slots))
+
+    def evaluated(self, event: Event) -> None:
+        """Results became durable: wake whoever waits for them."""
+        assert isinstance(event, Evaluated)
+        last = max(event.last, self._evaluated.get(event.process, -1))
+        self._evaluated[event.process] = last
+        self._waiters.tell(event.process, last)
+
+    # ComputeApi
+
+    async def result(self, process: ProcessId, nonce: int, timeout_s: float) -> EvaluatedSlot:
+        if not await self._reached(process, nonce, timeout_s):
+            if why := self._machine.stopped(process):
+                raise Invalid(Reason.REFUSED, f"process {b64url(process)} stopped here: {why}")
+            raise Invalid(
+                Reason.TIMEOUT,
+                f"slot {nonce} of {b64url(process)} is not evaluated after {timeout_s:g} s; "
+                "try again",
+            )
+        (found,) = self.results(process, nonce, nonce, 1)
+        return found
+
+    def results(
+        self, process: ProcessId, first: int, last: int, limit: int, *, reverse: bool = False
+    ) -> list[EvaluatedSlot]:
+        top = min(last, self._evaluated.get(process, -1))
+        if first > top:
+            return []
+        start, stop = keyspace.nonce_range(Prefix.RESULT, process, first, top)
+        rows = self._db.scan(start, stop, limit=limit, reverse=reverse)
+        return [self._stored(keyspace.nonce_of(key), row) for key, row in rows]
+
+    async def dry_run(self, process: ProcessId, call: bytes) -> SlotResult:
+        return await self._sessions.dry_run(process, call)
+
+    async def state(self, process: ProcessId) -> bytes:
+        return await self._sessions.memory(process)
+
+    def last(self, process: ProcessId) -> int:
+        """Last slot with a durable result; -1 for none."""
+        return self._evaluated.get(process, -1)
+
+    async def _reached(self, process: ProcessId, nonce: int, timeout_s: float) -> bool:
+        with trio.move_on_after(timeout_s):
+            while self._evaluated.get(process, -1) < nonce:
+                with self._waiters.wait(process) as told:
+                    await told()
+        return self._evaluated.get(process, -1) >= nonce
+
+    def _stored(self, nonce: int, row: bytes) -> EvaluatedSlot:
+        stored = StoredResult.decode(row, output_bytes_max=self._parameters.output_bytes_max)
+        return EvaluatedSlot(
+            nonce, int(stored.status), stored.raw, stored.fuel, stored.receipt.encode()
+        )
+
+    async def _result(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
+        request = ResultRequest.decode(body)
+        await self._reached(request.process, request.last, request.wait_ms / 1000)
+        found = self.results(
+            request.process, request.first, request.last, request.last - request.first + 1
+        )
+        entries = [
+            ResultEntry(each.receipt, each.raw if request.with_raw else None) for each in found
+        ]
+        for frame in encode_results(entries):
+            yield frame

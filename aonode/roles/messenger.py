@@ -1,0 +1,69 @@
+"""Messenger unit: takes clients' items, answers when they are durable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import trio
+
+from aonode.env import Env
+from aonode.net import verification
+from aonode.ports import Store
+from aonode.roles.replica import ReplicaRole
+from aonode.roles.runner import Runner
+from protocols import keyspace
+from protocols.errors import Invalid
+from protocols.keyspace import Prefix
+from protocols.machine.events import Submit
+from protocols.network import Parameters
+from protocols.trust import Verified
+from protocols.wire.item import Item, decode_item
+
+
+class MessengerRole:
+    """Adapter of `protocols.machine.delivery`; `aonode.api.MessengerApi`."""
+
+    def __init__(
+        self, *, env: Env, db: Store, replica: ReplicaRole, parameters: Parameters
+    ) -> None:
+        self._env = env
+        self._db = db
+        self._replica = replica
+        self._parameters = parameters
+        self.runner: Runner | None = None
+
+    def deliveries(self) -> list[Item]:
+        """Items promised before the node stopped, in the order of their ids."""
+        return [
+            decode_item(row, size_max=self._parameters.item_bytes_max)
+            for _, row in self._db.scan(*keyspace.prefix_range(Prefix.DELIVERY))
+        ]
+
+    async def submit(self, item: Item) -> None:
+        (refused,) = await self.submit_many([item])
+        if refused is not None:
+            raise refused
+
+    async def submit_many(self, items: Sequence[Item]) -> list[Invalid | None]:
+        """Submit a bundle's items; for each None once it is durable, or why it is refused."""
+        checked = await self._env.offload(
+            lambda: [verification.checked_item(item) for item in items]
+        )
+        answers: list[Invalid | None] = [None] * len(items)
+        async with trio.open_nursery() as nursery:
+            for index, verified in enumerate(checked):
+                if isinstance(verified, Invalid):
+                    answers[index] = verified
+                else:
+                    nursery.start_soon(self._submit, index, verified, answers)
+        return answers
+
+    async def _submit(
+        self, index: int, item: Verified[Item], answers: list[Invalid | None]
+    ) -> None:
+        assert self.runner is not None, "a role is run by its node"
+        known = self._replica.find(item.value.id)
+        try:
+            await self.runner.ask(lambda ticket: Submit(ticket, item, known))
+        except Invalid as error:
+            answers[index] = error

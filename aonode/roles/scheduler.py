@@ -1,0 +1,132 @@
+"""Scheduler unit: looks up what is already signed, and hands offers to the slot log."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import trio
+
+from aonode.net.admission import Admission
+from aonode.ports import Store, Wire
+from aonode.roles.replica import ReplicaRole
+from aonode.roles.runner import Runner
+from protocols import keyspace
+from protocols.errors import Invalid
+from protocols.ids import ItemId, NodeKey, ProcessId
+from protocols.keyspace import Prefix
+from protocols.machine.effects import Event
+from protocols.machine.events import Offered
+from protocols.machine.rows import push_key_row
+from protocols.machine.slot_log import SlotLog
+from protocols.network import Parameters
+from protocols.trust import Claimed, Verified
+from protocols.wire.assignment import Chain, Slot, assignment_of, slot_of
+from protocols.wire.item import Item, decode_item
+from protocols.wire.process import ProcessInfo, process_info, push_key
+from protocols.wire.streams import MessageAnswer, MessageFate, MessageRequest
+from protocols.wire.topics import Protocol
+
+
+class SchedulerRole:
+    """Adapter of `protocols.machine.slot_log`."""
+
+    def __init__(
+        self, *, machine: SlotLog, db: Store, sign_once: Store, parameters: Parameters
+    ) -> None:
+        self._machine = machine
+        self._db = db
+        self._sign_once = sign_once
+        self._parameters = parameters
+        self.runner: Runner | None = None
+        self.admission: Admission | None = None
+        self._infos: dict[ProcessId, ProcessInfo] = {}
+
+    def recover(self, replica: ReplicaRole) -> None:
+        """Rebuild every own log from the sign-once table.
+
+        Slots that were signed but had not reached the replica when the node stopped go out again.
+        """
+        chains: dict[ProcessId, Chain] = {}
+        tail: list[Verified[Slot]] = []
+        for key, raw in self._sign_once.scan(*keyspace.prefix_range(Prefix.ASSIGNMENT)):
+            process = ProcessId(keyspace.id_of(key))
+            assignment = assignment_of(decode_item(raw, size_max=len(raw)))
+            chain = chains.get(process) or Chain.genesis(process)
+            chains[process] = chain.next_assignment(assignment)
+            if replica.held(process, assignment.nonce) is None:
+                tail.append(Verified(slot_of(assignment, self._item(assignment.assigned))))
+        known = [(chain, process_info(self._item(process))) for process, chain in chains.items()]
+        self._infos = {info.id: info for _, info in known}
+        self._machine.recover(known, clean=bool(known), tail=tail)
+
+    def serve(self, wire: Wire) -> None:
+        """Take messages by stream from messengers whose gossip did not get through."""
+        wire.serve(Protocol.MESSAGE, self._message)
+
+    def offer(self, item: Verified[Item], sender: NodeKey) -> None:
+        """An item from gossip; dropped and counted if the inbox is full (it will come again)."""
+        assert self.runner is not None, "a role is run by its node"
+        if self._is_ours(item.value):
+            self.runner.post(self._offered(item, sender, None))
+
+    async def _message(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
+        assert self.admission is not None, "a role is run by its node"
+        items = await self.admission.items(Claimed(MessageRequest.decode(body), peer))
+        fates: dict[int, MessageFate] = {}
+        async with trio.open_nursery() as nursery:
+            for index, item in enumerate(items):
+                nursery.start_soon(self._fate, index, item, peer, fates)
+        yield MessageAnswer(tuple(fates[index] for index in sorted(fates))).encode()
+
+    async def _fate(
+        self, index: int, item: Verified[Item], peer: NodeKey, fates: dict[int, MessageFate]
+    ) -> None:
+        assert self.runner is not None, "a role is run by its node"
+        try:
+            nonce = await self.runner.ask(lambda ticket: self._offered(item, peer, ticket))
+            fates[index] = MessageFate(item.value.id, nonce, None)
+        except Invalid as error:
+            fates[index] = MessageFate(item.value.id, None, str(error))
+
+    def _is_ours(self, item: Item) -> bool:
+        """Whether the item is for a log of this scheduler; gossip carries everybody's."""
+        return item.first("Type") == "Process" or (
+            item.target is not None and self._machine.hosts(item.target)
+        )
+
+    def _offered(self, item: Verified[Item], sender: NodeKey, ticket: int | None) -> Event:
+        value = item.value
+        process = ProcessId(value.id if value.first("Type") == "Process" else value.target or b"")
+        known = self._known(value, process)
+        pushed = None if known else self._pushed(value, process)
+        return Offered(item, sender, ticket, known, pushed)
+
+    def _known(self, item: Item, process: ProcessId) -> Slot | None:
+        if len(process) != len(item.id):
+            return None
+        nonce = self._sign_once.get(keyspace.assigned_key(item.id, process))
+        if nonce is None:
+            return None
+        raw = self._sign_once.get(keyspace.assignment_key(process, keyspace.nonce_of(nonce)))
+        assert raw is not None, "the id row and the assignment are one atomic batch"
+        return slot_of(assignment_of(decode_item(raw, size_max=len(raw))), item)
+
+    def _pushed(self, item: Item, process: ProcessId) -> int | None:
+        if item.first("Outbox") is None:
+            return None
+        try:
+            key = push_key(item, self._info(process))
+        except Invalid:
+            return None  # the machine refuses it and says why
+        row = None if key is None else self._sign_once.get(push_key_row(key))
+        return None if row is None else keyspace.nonce_of(row)
+
+    def _info(self, process: ProcessId) -> ProcessInfo | None:
+        if process not in self._infos and self._machine.hosts(process):
+            self._infos[process] = process_info(self._item(ItemId(process)))
+        return self._infos.get(process)
+
+    def _item(self, id: bytes) -> Item:
+        raw = self._db.get(keyspace.item_key(id))
+        assert raw is not None, "an item is durable before its assignment is signed"
+        return decode_item(raw, size_max=self._parameters.item_bytes_max)
