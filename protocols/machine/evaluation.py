@@ -133,7 +133,8 @@ class Evaluation:
         """Take up a process whose durable log ends at slot `tip`.
 
         `leaves` are its leaf rows in slot order, from slot 0 without a gap; `receipts` its
-        sign-once rows of slots that have no leaf row (others are passed over). Raises Invalid(STORAGE).
+        sign-once rows of slots that have no leaf row (others are passed over). Raises
+        Invalid(STORAGE, MALFORMED).
         """
         state = self._processes[process] = _Process(process)
         state.tip = tip

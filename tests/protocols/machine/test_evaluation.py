@@ -173,7 +173,8 @@ def test_one_run_at_a_time_and_then_the_next() -> None:
     process = slots[0].process
     assert unit.on(extended(slots[:1]), 0) == [Execute(process, 0, 0)]
     assert unit.on(extended(slots[1:3]), 0) == []
-    effects = unit.on(Executed(process, engine.run(slots[:1]), FORMAT), 0)
+    ran = tuple(replace(result, fuel=1) for result in engine.run(slots[:1]))
+    effects = unit.on(Executed(process, ran, FORMAT), 0)
     assert of(Notify, effects) == [Notify(Evaluated(process, 0))]
     assert effects[-1] == Execute(process, 1, 2)
     effects = unit.on(Executed(process, engine.run(slots[1:2]), FORMAT), 0)
