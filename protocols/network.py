@@ -130,7 +130,7 @@ def check_keys(given: Iterable[str], known: Iterable[str], where: str) -> None:
     names = sorted(known)
     for key in given:
         if key not in names:
-            near = get_close_matches(key, names, n=1, cutoff=0.5)
+            near = get_close_matches(key, names, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
             raise _config(f"{where} has an unknown key {key!r}; {hint}")
 
@@ -171,9 +171,9 @@ def _integer(value: object, where: str) -> int:
 
 def _id(value: object, where: str) -> bytes:
     try:
-        return parse_id(_text(value, where), where)
+        return parse_id(_text(value, where))
     except Invalid as error:
-        raise _config(error.detail) from None
+        raise _config(f"{where}: {error.detail}") from None
 
 
 def parse_network(document: object) -> Network:

@@ -147,9 +147,9 @@ def _id_tag(item: Item, name: str) -> bytes:
     if value is None:
         raise _inadmissible(item, f"a process needs a {name} tag")
     try:
-        return parse_id(value, name)
+        return parse_id(value)
     except Invalid as error:
-        raise _inadmissible(item, error.detail) from None
+        raise _inadmissible(item, f"its {name} tag: {error.detail}") from None
 
 
 def _inadmissible(item: Item, why: str) -> Invalid:
