@@ -24,6 +24,7 @@ def integer(value: Value, what: str, *, least: int = 0, most: int = INTEGER_MAX)
 
 
 def boolean(value: Value, what: str) -> bool:
+    """A boolean, which to Python is an integer and to us is not."""
     if type(value) is not bool:
         raise Invalid(Reason.MALFORMED, f"{what} is a {type(value).__name__}, not a boolean")
     return value
