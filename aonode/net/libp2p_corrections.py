@@ -15,24 +15,26 @@ from typing import Any
 
 import trio
 from libp2p import new_swarm
-from libp2p.abc import INetConn, INetStream, ISecureTransport
+from libp2p.abc import IMuxedConn, INetConn, INetStream, ISecureConn, ISecureTransport
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as new_x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection import swarm_connection
 from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_ID
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_ID
+from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service.trio_manager import TrioManager
 from libp2p.tools.timed_cache.last_seen_cache import LastSeenCache
 from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
-from aonode.net.libp2p_yamux import LeanYamux, StockYamux
+from aonode.net.libp2p_yamux import LeanYamux
 from protocols.errors import Invalid, Reason
 
 log = logging.getLogger("aonode.net.libp2p")
@@ -100,9 +102,9 @@ class Corrections:
     """The length prefix of an RPC is read one byte at a time, each through five locks.
     Report: buffered reader per stream."""
     lean_yamux: bool = True
-    """WINDOW_UPDATE after nearly every read, a dozen formatted debug lines per frame, and a
-    receive window that a peer may exceed without limit.
-    Report: update at half the window; reset the stream that overruns it."""
+    """WINDOW_UPDATE after nearly every read, a dozen locks and formatted log lines per frame, a
+    window that a peer may exceed without limit, and half a frame left on the wire when a caller
+    is cancelled in a write. Report: one reader, one writer; end a connection that overruns."""
     flat_tasks: bool = True
     """`Service.run_task` walks all tasks of the service to find the parent.
     Report: keep the parent in a context variable."""
@@ -242,11 +244,10 @@ def correct_swarm(keys: KeyPair, corrections: Corrections) -> Swarm:
             max_connections=CONNECTIONS_MAX,
             auto_connect_interval=3600.0,
         )
-    muxer = LeanYamux if corrections.lean_yamux else StockYamux
     swarm = new_swarm(
         key_pair=keys,
         sec_opt=security,
-        muxer_opt={TProtocol(YAMUX_ID): muxer},
+        muxer_opt={TProtocol(YAMUX_ID): Yamux},
         connection_config=config,
         retry_config=RetryConfig(max_retries=0),
         transports=[TCP()],
@@ -254,7 +255,22 @@ def correct_swarm(keys: KeyPair, corrections: Corrections) -> Swarm:
     assert isinstance(swarm, Swarm)
     if corrections.no_autodial:
         replace(swarm.auto_connector, "maybe_connect", _nothing)
+    if corrections.lean_yamux:
+        replace(swarm.upgrader.muxer_multistream, "new_conn", _lean_connections(swarm))
     return swarm
+
+
+def _lean_connections(swarm: Swarm) -> Any:
+    """py-libp2p makes its own `Yamux` whatever class was registered for the protocol."""
+    multistream = swarm.upgrader.muxer_multistream
+
+    async def new_conn(conn: ISecureConn, peer_id: ID) -> IMuxedConn:
+        protocol, _ = await multistream._selector.select(
+            conn, conn.is_initiator, multistream.negotiate_timeout
+        )
+        return multistream._annotate_connection(LeanYamux(conn, peer_id), conn, protocol)
+
+    return new_conn
 
 
 async def _nothing() -> None:

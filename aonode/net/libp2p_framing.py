@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from libp2p.abc import INetStream
 from libp2p.network.stream.exceptions import StreamEOF
+from libp2p.stream_muxer.exceptions import MuxedStreamEOF
 from libp2p.utils.varint import encode_uvarint
 
 from protocols.errors import Invalid, Reason
@@ -16,7 +17,8 @@ class ChunkReader:
     """Frames of a varint length and that many bytes."""
 
     def __init__(self, stream: INetStream) -> None:
-        self._stream = stream
+        # The muxed stream itself: `NetStream` adds two locks to each read and write.
+        self._stream = getattr(stream, "muxed_stream", stream)
         self._buffer = bytearray()
 
     async def frame(self, size_max: int) -> bytes | None:
@@ -29,8 +31,8 @@ class ChunkReader:
             if taken is not None:
                 return taken
             try:
-                chunk = await self._stream.read(CHUNK_BYTES)
-            except StreamEOF:
+                chunk: bytes = await self._stream.read(CHUNK_BYTES)
+            except (StreamEOF, MuxedStreamEOF):
                 chunk = b""
             if not chunk:
                 if self._buffer:

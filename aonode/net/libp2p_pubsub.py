@@ -265,12 +265,13 @@ class NodePubsub(Pubsub):
         if self.corrections.deep_queues:
             queue._queue.max_size = QUEUE_RPCS_MAX
         waiting: list[Encoded] = []
+        muxed: Any = getattr(stream, "muxed_stream", stream)
         try:
             while (first := await queue.pop()) is not None:
                 waiting = self._gather(queue, first)
                 chunk = b"".join(item.frame for item in waiting)
                 self.counts.bytes_out += len(chunk)
-                await stream.write(chunk)
+                await muxed.write(chunk)
                 self._written(peer_id, waiting)
                 waiting = []
         except Exception as error:
