@@ -22,6 +22,13 @@ class Rows:
     def __len__(self) -> int:
         return len(self._keys)
 
+    def copy(self) -> Rows:
+        """An independent table of the same rows."""
+        other = Rows()
+        other._keys = list(self._keys)
+        other._values = dict(self._values)
+        return other
+
     def get(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
         return self._values.get(key)
