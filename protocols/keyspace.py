@@ -6,7 +6,7 @@ no prefix is used twice, in any of them.
 
     ITEMS        item module delivery outbox pushed-up-to
     SIGN_ONCE    assignment assigned push receipt proof counter
-    LOG          slot head by-id result leaf mmr snapshot unit peer
+    LOG          slot head by-id result leaf mmr snapshot unit peer evidence
     all three    meta
 """
 
@@ -43,6 +43,7 @@ class Prefix(enum.IntEnum):
     SNAPSHOT = 0x36  # LOG: snapshot name by (process, nonce)
     UNIT = 0x37  # LOG: last announcement by node key
     PEER = 0x38  # LOG: peer book row by node key
+    EVIDENCE = 0x39  # LOG: second assignment of a slot by (process, nonce, assignment id)
 
 
 def _id(value: bytes) -> bytes:
@@ -193,3 +194,8 @@ def unit_key(key: bytes) -> bytes:
 
 def peer_key(key: bytes) -> bytes:
     return _one(Prefix.PEER, key)
+
+
+def evidence_key(process: bytes, nonce: int, assignment_id: bytes) -> bytes:
+    """A second assignment that a scheduler signed for one nonce; the first is in the log."""
+    return _numbered(Prefix.EVIDENCE, process, nonce) + _id(assignment_id)

@@ -63,6 +63,7 @@ def test_no_two_rows_share_a_key() -> None:
         keyspace.snapshot_key(A, 1),
         keyspace.unit_key(A),
         keyspace.peer_key(A),
+        keyspace.evidence_key(A, 1, B),
     ]
     assert len(set(keys)) == len(keys)
     start, stop = keyspace.prefix_range(Prefix.PUSH)
