@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -14,7 +14,6 @@ from protocols.machine.effects import (
     Alarm,
     Answered,
     Effect,
-    Notify,
     Persist,
     Publish,
     Refusal,
@@ -33,6 +32,7 @@ from protocols.wire.item import Item
 from protocols.wire.process import process_info
 from protocols.wire.streams import Head, Heads, LogRequest
 from protocols.wire.topics import Protocol, Topic
+from tests.protocols.machine.effects_of import notices, only, reply
 from tests.protocols.machine.world import (
     PARAMETERS,
     Key,
@@ -45,7 +45,6 @@ from tests.protocols.machine.world import (
 
 SU, MU, USER = Key.of("scheduler"), Key.of("messenger"), Key.of("user")
 PEERS = (Key.of("peer-1").public, Key.of("peer-2").public)
-E = TypeVar("E")
 
 
 def scheduler(*, sole_copy: bool = True) -> SlotLog:
@@ -56,22 +55,8 @@ def offer(item: Item, ticket: int = 1, **fields: Any) -> Offered:
     return Offered(Verified(item), MU.public, ticket, **fields)
 
 
-def only(effects: Sequence[Effect], kind: type[E]) -> list[E]:
-    return [effect for effect in effects if isinstance(effect, kind)]
-
-
-def reply(effects: Sequence[Effect]) -> Any:
-    (answer,) = only(effects, Reply)
-    return answer.value
-
-
 def slots_told(effects: Sequence[Effect]) -> list[Slot]:
-    return [
-        slot.value
-        for notify in only(effects, Notify)
-        if isinstance(notify.event, Scheduled)
-        for slot in notify.event.slots
-    ]
+    return [slot.value for event in notices(effects, Scheduled) for slot in event.slots]
 
 
 def test_a_log_grows_by_one_signed_slot_per_item() -> None:
