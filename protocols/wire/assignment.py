@@ -12,7 +12,7 @@ scheduler emits, in that order. The process item itself is nonce 0. Two chains r
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from protocols import codec, domains
 from protocols.errors import Invalid, Reason
@@ -259,7 +259,8 @@ class Chain:
     def next(self, slot: Slot) -> Chain:
         """The chain after `slot`. Raises Invalid(NOT_NEXT) naming what does not follow, or
         Invalid(MISMATCH) if the slot carries another item than it assigns."""
-        return self.next_assignment(slot_of(slot.assignment, slot.message).assignment)
+        slot_of(slot.assignment, slot.message)
+        return self.next_assignment(slot.assignment)
 
     def next_assignment(self, assignment: Assignment) -> Chain:
         """As `next`, of the assignment alone."""
@@ -280,13 +281,13 @@ class Chain:
                 f"{b64url(self.hash_chain_next())}",
             )
         assignment_id = assignment.id
-        return replace(
-            self,
-            nonce=assignment.nonce,
-            head=codec.digest(domains.HEAD, self.head, assignment_id),
-            hash_chain=assignment.hash_chain,
-            assignment_id=assignment_id,
-            timestamp=assignment.timestamp,
+        return Chain(
+            self.process,
+            assignment.nonce,
+            codec.digest(domains.HEAD, self.head, assignment_id),
+            assignment.hash_chain,
+            assignment_id,
+            assignment.timestamp,
         )
 
     def _not_next(self, assignment: Assignment, why: str) -> Invalid:
