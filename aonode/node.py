@@ -42,7 +42,6 @@ from protocols.machine.events import (
 from protocols.machine.replica import Replica
 from protocols.machine.slot_log import SlotLog
 from protocols.network import Network
-from protocols.wire.batch import pack
 from protocols.wire.topics import Protocol, Topic
 from protocols.wire.unit import UnitAnnouncement
 
@@ -130,9 +129,7 @@ class Node:
         return runner
 
     def _build_replica(self) -> None:
-        machine = Replica(
-            key=self._parts.signer.key, parameters=self.network.parameters
-        )
+        machine = Replica(key=self._parts.signer.key)
         machine.recover(self.replica.recover())
         self._replica_runner = self._runner("replica", machine, Scheduled, PeersChanged, UnitSeen)
         self._release.observers[Extended] = self._extended
@@ -348,4 +345,4 @@ def build_node(
     return Node(roles=roles, network=network, parts=parts, sole_copy=sole_copy)
 
 
-__all__ = ["Node", "Parts", "build_node", "pack"]
+__all__ = ["Node", "Parts", "build_node"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -23,6 +23,7 @@ from protocols.machine.effects import (
     Publish,
     Send,
 )
+from protocols.wire.batch import pack
 from protocols.wire.topics import Protocol, Topic, shard_of
 
 STREAM_FRAMES_MAX = 256
@@ -43,7 +44,7 @@ class Release:
         self._key = key
         self._hub = hub
         self._wire = wire
-        self._batcher = batcher
+        self.batcher = batcher
         self._metrics = metrics
         self._shards = shards
         self._limiter = trio.CapacityLimiter(SENDS_MAX)
@@ -56,7 +57,6 @@ class Release:
         self.execute: Callable[[Execute], None] | None = None
         self.observers: dict[type[Event], Callable[[Event], None]] = {}
         """Adapters that answer waiting questions when a notice of this type is durable."""
-        self.pack: Mapping[Topic, Callable[[list[bytes]], bytes]] = {}
 
     async def __call__(self, runner: Runner, effect: Effect) -> None:
         match effect:
@@ -86,8 +86,8 @@ class Release:
     async def _publish(self, effect: Publish) -> None:
         shard = shard_of(effect.process, self._shards)
         if door := self.local_doors.get(effect.topic):
-            door(self._key, self.pack[effect.topic]([effect.entry]))
-        await self._batcher.put(effect.topic, shard, effect.entry)
+            door(self._key, pack([effect.entry]))
+        await self.batcher.put(effect.topic, shard, effect.entry)
 
     async def _send(self, runner: Runner, effect: Send) -> None:
         frames: tuple[bytes, ...] | None = None
