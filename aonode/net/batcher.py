@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import trio
 
+from aonode.env import TaskStatus
 from aonode.ports import Wire
 from protocols.errors import Invalid
 from protocols.limits import BATCH_ENTRIES_MAX
@@ -127,7 +128,7 @@ class Batcher:
             while lane.waiting or lane.flights:
                 await lane.changed.wait()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Publish until cancelled."""
         assert self._nursery is None, "a batcher runs once"
         async with trio.open_nursery() as nursery:
@@ -162,9 +163,11 @@ class Batcher:
             lane.flights += 1
             lane.sent_at = trio.current_time()
             self.counts.entries += len(entries)
-            nursery.start_soon(self._fly, lane, payload)
+            await nursery.start(self._fly, lane, payload)
 
-    async def _fly(self, lane: _Lane, payload: bytes) -> None:
+    async def _fly(self, lane: _Lane, payload: bytes, *, task_status: TaskStatus[None]) -> None:
+        """One publish; begun before the next batch of the lane is looked at, so order holds."""
+        task_status.started()
         try:
             await self._wire.publish(lane.topic, payload, shard=lane.shard)
             self.counts.payloads += 1
