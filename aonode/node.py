@@ -11,8 +11,9 @@ from functools import partial
 from typing import Any
 
 import trio
+from protocols.machine.delivery import Delivery
 
-from aonode.env import Env
+from aonode.env import Env, TaskStatus
 from aonode.net.admission import Admission, Arrivals
 from aonode.net.batcher import Batcher
 from aonode.ops import log
@@ -29,7 +30,6 @@ from aonode.roles.sessions import Sessions
 from aonode.roles.units import Units
 from protocols.errors import Invalid
 from protocols.ids import NodeKey, address_of, b64url
-from protocols.machine.delivery import Delivery
 from protocols.machine.effects import Event
 from protocols.machine.evaluation import Evaluation
 from protocols.machine.events import (
@@ -42,6 +42,9 @@ from protocols.machine.events import (
 from protocols.machine.replica import Replica
 from protocols.machine.slot_log import SlotLog
 from protocols.network import Network
+from protocols.trust import Verified
+from protocols.wire.batch import pack
+from protocols.wire.item import Item
 from protocols.wire.topics import Protocol, Topic
 from protocols.wire.unit import UnitAnnouncement
 
@@ -89,7 +92,7 @@ class Node:
             key=parts.signer.key,
             hub=self._hub,
             wire=parts.wire,
-            batcher=Batcher(parts.wire),
+            batcher=Batcher(parts.wire, pack),
             metrics=self.registry,
             shards=parameters.shards,
         )
@@ -228,14 +231,15 @@ class Node:
 
     def _arrivals(self) -> Arrivals:
         return Arrivals(
-            slots=lambda event: self._replica_runner.post(event),
+            slots=self._slots_arrived,
             units=self._units.seen,
-            offers=(lambda item, sender: self._offer(item, sender))
-            if "scheduler" in self.roles
-            else None,
+            offers=self._offer if "scheduler" in self.roles else None,
         )
 
-    def _offer(self, item: Any, sender: NodeKey) -> None:
+    def _slots_arrived(self, event: Event) -> None:
+        self._replica_runner.post(event)
+
+    def _offer(self, item: Verified[Item], sender: NodeKey) -> None:
         assert self.scheduler is not None, "only a scheduler takes offers"
         self.scheduler.offer(item, sender)
 
@@ -251,7 +255,7 @@ class Node:
 
     # Life
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until cancelled; `started()` when the wire listens and every machine has started."""
         try:
             async with trio.open_nursery() as nursery:

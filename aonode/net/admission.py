@@ -184,8 +184,8 @@ class Admission:
         good, refused = await self._env.offload(
             lambda: verification.check_items(raws, self._item_bytes_max)
         )
-        for error in refused:
-            self.refuse(error)
+        for refusal in refused:
+            self.refuse(refusal)
         return good
 
     async def item(self, raw: bytes) -> Verified[Item]:

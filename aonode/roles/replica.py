@@ -125,7 +125,8 @@ class ReplicaRole:
             if found := self.find(id):
                 return found
             with trio.move_on_after(timeout_s):
-                return await told()
+                process, nonce = await told()
+                return process, nonce
         raise Invalid(
             Reason.UNKNOWN_ITEM,
             f"message {b64url(id)} has no slot here after {timeout_s:g} s; check the id, or retry",

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import trio
 
-from aonode.env import Env
+from aonode.env import Env, TaskStatus
 from aonode.ops.metrics import Metrics
 from aonode.ports import Store
 from protocols.errors import Invalid, Reason
@@ -104,7 +104,7 @@ class Runner:
         await self._into.send(event)
 
     async def ask(self, make: Callable[[int], Event]) -> Any:
-        """Post `make(ticket)` and wait for its Reply. Raises Invalid for a Refusal or a full inbox."""
+        """Post `make(ticket)` and wait for its Reply; raises Invalid for a Refusal, or if full."""
         if len(self._tickets) >= TICKETS_MAX:
             raise Invalid(Reason.BUSY, f"{self.name} has {TICKETS_MAX} open questions; try later")
         number = next(self._ticket_numbers)
@@ -119,7 +119,7 @@ class Runner:
             raise Invalid(ticket.value.reason, ticket.value.detail)
         return ticket.value
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the machine, then serve it for ever."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._timers.run, self.send)

@@ -12,7 +12,8 @@ from aonode.ports import Engine, ModuleSpec, Session, SlotResult
 from protocols import abi
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, ProcessId, b64url
-from protocols.machine.events import Event, Executed, ExecutedSlot, ExecutionRefused
+from protocols.machine.effects import Event
+from protocols.machine.events import Executed, ExecutedSlot, ExecutionRefused
 from protocols.network import Parameters
 from protocols.wire.assignment import Slot
 from protocols.wire.item import Item

@@ -64,9 +64,7 @@ class Units:
 
     def _wants(self, unit: UnitAnnouncement) -> bool:
         """A scheduler is needed by all, a compute unit by the messengers that ask it."""
-        return "scheduler" in unit.roles or (
-            "compute" in unit.roles and "messenger" in self._roles
-        )
+        return "scheduler" in unit.roles or ("compute" in unit.roles and "messenger" in self._roles)
 
     def all(self) -> list[UnitAnnouncement]:
         """Unexpired announcements, own one first, then by key."""
