@@ -105,9 +105,15 @@ def slot_of(assignment: Assignment, message: Item) -> Slot:
 def assignment_of(item: Item) -> Assignment:
     """Read an assignment item. Strict: exactly AO's tags in AO's order, no target, no data.
 
-    Raises Invalid(MALFORMED). Checks no signature and no chain.
+    Raises Invalid(MALFORMED, or UNSUPPORTED for a signature that is not Ed25519's type 2, which
+    has one valid form). Checks no signature and no chain.
     """
     tags = item.tags
+    if item.signature_type != SignatureType.ED25519:
+        raise Invalid(
+            Reason.UNSUPPORTED,
+            f"an assignment of signature type {item.signature_type}; schedulers sign with type 2",
+        )
     if item.target is not None or item.data_start != len(item.raw):
         raise Invalid(Reason.MALFORMED, "an assignment has neither a target nor data")
     if len(tags) < len(NAMES):

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from aonode.crypto.signers import sign_item
+from aonode.crypto.signers import SolanaSigner, sign_item
 from protocols import codec, domains
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, ProcessId, b64url
@@ -144,6 +144,14 @@ def test_other_tags_and_fields_are_refused() -> None:
     for item in wrong:
         with pytest.raises(Invalid):
             assignment_of(item)
+
+
+def test_only_node_keys_sign_assignments() -> None:
+    good = assignment_item()
+    item = sign_item(SolanaSigner(bytes(32)), tags=good.tags)
+    with pytest.raises(Invalid) as refusal:
+        assignment_of(item)
+    assert refusal.value.reason is Reason.UNSUPPORTED
 
 
 def test_a_slot_carries_what_it_assigns() -> None:
