@@ -9,11 +9,20 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import trio
 
+if TYPE_CHECKING:
+    # py-libp2p installs type stubs of an older trio, which hide trio's own types and keep
+    # this one in a package of theirs.
+    from trio_typing import TaskStatus
+else:
+    TaskStatus = trio.TaskStatus
+
 T = TypeVar("T")
+
+__all__ = ["Env", "ProductionEnv", "TaskStatus"]
 
 
 class Env(Protocol):

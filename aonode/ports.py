@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-import trio
-
+from aonode.env import TaskStatus
 from protocols.ids import ItemId, NodeKey, ProcessId
 from protocols.wire.topics import Protocol as StreamProtocol
 from protocols.wire.topics import Topic
@@ -43,7 +42,7 @@ class Wire(Protocol):
     def serve(self, protocol: StreamProtocol, handler: StreamHandler) -> None:
         """Answer a stream protocol. `Invalid` raised by the handler resets that stream only."""
 
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+    async def run(self, *, task_status: TaskStatus[None]) -> None:
         """Listen, dial bootstrap peers, redial with back-off; `started()` once listening."""
 
     async def publish(self, topic: Topic, payload: bytes, *, shard: int = 0) -> None:

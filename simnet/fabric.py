@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import trio
 
+from aonode.env import TaskStatus
 from protocols.ids import NodeKey
 from simnet.seed import Seed
 
@@ -132,7 +133,7 @@ class Fabric:
         if self._heap[0][1] == self._sent:
             self._wake.set()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Deliver packets until cancelled."""
         task_status.started()
         while True:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import trio
 
+from aonode.env import TaskStatus
 from aonode.ports import Door, StreamHandler, Verdict
 from protocols.errors import Invalid, Reason
 from protocols.ids import NodeKey
@@ -111,7 +112,7 @@ class SimWire:
         assert self._nursery is None, "serve before run"
         self._handlers[protocol] = handler
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be on the net until cancelled."""
         self.power.check()
         self._network.join(self)

@@ -28,6 +28,7 @@ from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import parse_socket_addr, wrap_app
 
+from aonode.env import TaskStatus
 from aonode.http.edge import App
 from aonode.ops import log
 
@@ -54,7 +55,7 @@ async def serve(
     port: int,
     stop: trio.Event,
     limits: Limits | None = None,
-    task_status: trio.TaskStatus[int] = trio.TASK_STATUS_IGNORED,
+    task_status: TaskStatus[int] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `stop` is set, then finish what is under way and return.
 

@@ -16,7 +16,7 @@ from libp2p.host.basic_host import BasicHost
 from libp2p.network.swarm import Swarm
 from nacl.signing import SigningKey
 
-from aonode.env import Env
+from aonode.env import Env, TaskStatus
 from aonode.net.libp2p_corrections import (
     ContainedManager,
     Corrections,
@@ -214,7 +214,7 @@ class Libp2pWire:
 
     # Running.
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen, join, dial; until cancelled, then leave. Raises Invalid(CONFIG)."""
         assert self._swarm is None, "a wire runs once"
         async with self._services() as host, trio.open_nursery() as nursery:

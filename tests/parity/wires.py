@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from aonode.env import ProductionEnv
+from aonode.env import ProductionEnv, TaskStatus
 from aonode.net.libp2p_wire import Libp2pWire
 from aonode.ports import Wire
 from protocols.ids import NetworkId, NodeKey
@@ -65,5 +65,5 @@ class Wires:
             await trio.sleep(0.01)
 
 
-async def _run(wire: Wire, *, task_status: trio.TaskStatus[None]) -> None:
+async def _run(wire: Wire, *, task_status: TaskStatus[None]) -> None:
     await wire.run(task_status=task_status)
