@@ -18,8 +18,6 @@ ASSIGNMENT_ANCHOR = "assignment-anchor"
 """Fields: process id, nonce, head before. Makes signing a slot a pure function of the log."""
 PUSH_ANCHOR = "push-anchor"
 """Fields: messenger key, process id, slot, index. One outbox entry gives one pushed item."""
-CRON_ANCHOR = "cron-anchor"
-"""Fields: process id, cron tag index, tick."""
 
 # Evaluation
 
@@ -48,4 +46,3 @@ MMR_ROOT = "mmr-root"
 SIGN_RECEIPT = "receipt"
 SIGN_STATE_PROOF = "state-proof"
 SIGN_UNIT = "unit"
-SIGN_HANDSHAKE = "handshake"

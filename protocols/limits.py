@@ -52,8 +52,6 @@ RESULT_RANGE_SLOTS_MAX = 256
 """Slots one result request may ask for."""
 RESULT_WAIT_MS_MAX = 10_000
 """How long an answerer may be asked to wait for a result."""
-EXCLUDE_ENTRIES_MAX = 1024
-"""Tag names an assignment may exclude."""
 
 # Units
 
@@ -74,8 +72,6 @@ JSON_VALUES_MAX = 1 << 17
 """Values (texts, numbers, literals, arrays, objects; not keys) of a module's output.
 
 A full outbox of 256 messages with 128 tags each has about 100 000."""
-ERROR_TEXT_BYTES_MAX = 4096
-"""Text of a refusal that goes to a client or a peer."""
 
 # Proofs
 
