@@ -37,8 +37,8 @@ HOMES = {
 """Where each library may be imported, so that it can be replaced by changing one place."""
 
 AONODE_ORDER = (
-    "toml_files", "env", "ports", "config", "api", "ops", "crypto", "verify_result", "store", "engine",
-    "processes", "net", "roles", "http", "client", "node", "cli",
+    "toml_files", "env", "ports", "config", "api", "ops", "crypto", "verify_result", "store",
+    "engine", "processes", "net", "roles", "http", "client", "node", "cli",
 )  # fmt: skip
 """The parts of a node: each imports only parts that stand before it."""
 
