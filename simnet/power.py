@@ -6,6 +6,9 @@ first ends the incarnation; whatever its tasks still do to disk or wire raises `
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import trio
 
 
@@ -19,9 +22,9 @@ class Power:
     def __init__(self, node: str, number: int) -> None:
         self.node = node
         self.number = number
-        self.scope = trio.CancelScope()
-        """Cancelled at the cut. The world runs the node inside it."""
         self._on = True
+        self._scopes: dict[int, trio.CancelScope] = {}
+        self._count = 0
 
     @property
     def on(self) -> bool:
@@ -33,7 +36,21 @@ class Power:
         if not self._on:
             raise PowerLost(f"{self.node}, incarnation {self.number}, has no power")
 
+    @contextmanager
+    def while_on(self) -> Iterator[trio.CancelScope]:
+        """A cancel scope that the cut cancels: what the machine does, and who talks to it."""
+        self.check()
+        self._count += 1
+        number = self._count
+        with trio.CancelScope() as scope:
+            self._scopes[number] = scope
+            try:
+                yield scope
+            finally:
+                del self._scopes[number]
+
     def cut(self) -> None:
         """End this incarnation: fence first, then cancel its tasks."""
         self._on = False
-        self.scope.cancel()
+        for scope in self._scopes.values():
+            scope.cancel()

@@ -45,7 +45,7 @@ class Gossip:
     payload: bytes
 
 
-class Network:
+class Medium:
     """All wires on one fabric, and the faults planned for them."""
 
     def __init__(self, fabric: Fabric, trace: Trace) -> None:
@@ -88,12 +88,12 @@ class Network:
 class SimWire:
     """Implements `aonode.ports.Wire` for one incarnation of one node."""
 
-    def __init__(self, network: Network, key: NodeKey, name: str, power: Power) -> None:
+    def __init__(self, medium: Medium, key: NodeKey, name: str, power: Power) -> None:
         self.key = key
         self.name = name
         self.power = power
-        self._network = network
-        self._number = network.fabric.add(key)
+        self._medium = medium
+        self._number = medium.fabric.add(key)
         self._doors: dict[Topic, Door] = {}
         self._handlers: dict[Protocol, StreamHandler] = {}
         self._seen: OrderedDict[tuple[NodeKey, int], None] = OrderedDict()
@@ -115,23 +115,23 @@ class SimWire:
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Be on the net until cancelled."""
         self.power.check()
-        self._network.join(self)
+        self._medium.join(self)
         try:
             async with trio.open_nursery() as self._nursery:
                 task_status.started()
                 await trio.sleep_forever()
         finally:
             self._nursery = None
-            self._network.leave(self)
+            self._medium.leave(self)
 
     def peers(self) -> tuple[NodeKey, ...]:
         """Every running node that is reached now, sorted: the mesh is full."""
-        fabric = self._network.fabric
+        fabric = self._medium.fabric
         return tuple(
             sorted(
                 node
                 for node in fabric.nodes()
-                if node != self.key and self._network.live(self.key, node) is not None
+                if node != self.key and self._medium.live(self.key, node) is not None
             )
         )
 
@@ -155,27 +155,27 @@ class SimWire:
         if self._nursery is None:
             raise Invalid(Reason.UNAVAILABLE, "the wire is not running; publish after `run`")
         self._sequence += 1
-        payload = self._network.faulted(payload)
-        self._network.trace.record(self.name, "publish", topic.value, shard, payload)
+        payload = self._medium.faulted(payload)
+        self._medium.trace.record(self.name, "publish", topic.value, shard, payload)
         self._flood(Gossip(self.key, self._sequence, topic, shard, payload), self.key)
         await trio.lowlevel.checkpoint()
 
     def _flood(self, gossip: Gossip, came_from: NodeKey) -> None:
-        for node in self._network.fabric.nodes():
+        for node in self._medium.fabric.nodes():
             if node not in (self.key, came_from, gossip.origin):
                 self._pass_on(gossip, node)
 
     def _pass_on(self, gossip: Gossip, node: NodeKey) -> None:
-        target = self._network.live(self.key, node)
+        target = self._medium.live(self.key, node)
         if target is None or gossip.topic not in target._doors:
             return
 
         def arrive() -> None:
-            wire = self._network.live(self.key, node)
+            wire = self._medium.live(self.key, node)
             if wire is not None:
                 wire._take(gossip, self.key)
 
-        self._network.fabric.send(self.key, node, len(gossip.payload), arrive)
+        self._medium.fabric.send(self.key, node, len(gossip.payload), arrive)
 
     def _take(self, gossip: Gossip, came_from: NodeKey) -> None:
         door = self._doors.get(gossip.topic)
@@ -189,7 +189,7 @@ class SimWire:
             verdict = door(gossip.origin, gossip.payload)
         except Invalid:
             verdict = Verdict.REJECT
-        self._network.trace.record(
+        self._medium.trace.record(
             self.name, "gossip", gossip.topic.value, gossip.origin, gossip.sequence, verdict.value
         )
         if verdict is Verdict.ACCEPT:
@@ -202,15 +202,15 @@ class SimWire:
         self.power.check()
         assert len(body) <= FRAME_BYTES_MAX, f"a request of {len(body)} bytes"
         assert frames_max > 0, f"{frames_max} frames are no answer"
-        network = self._network
-        network.trace.record(self.name, "request", peer, protocol.value, body)
-        stream = Stream(network.fabric, self.key, peer, protocol, frames_max)
-        if self._nursery is None or network.live(self.key, peer) is None:
+        medium = self._medium
+        medium.trace.record(self.name, "request", peer, protocol.value, body)
+        stream = Stream(medium.fabric, self.key, peer, protocol, frames_max)
+        if self._nursery is None or medium.live(self.key, peer) is None:
             await trio.sleep(DIAL_S_MAX)
             raise stream.unavailable("it cannot be reached")
 
         def accept() -> None:
-            wire = network.live(self.key, peer)
+            wire = medium.live(self.key, peer)
             if wire is not None:
                 wire._accept(stream, body)
 
@@ -232,7 +232,7 @@ class SimWire:
 
     async def _answer(self, stream: Stream, handler: StreamHandler, body: bytes) -> None:
         """What is not Invalid here is a bug of ours, and ends the run."""
-        trace = self._network.trace
+        trace = self._medium.trace
         frames = handler(stream.client, body)
         try:
             count = 0

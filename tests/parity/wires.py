@@ -12,7 +12,7 @@ from simnet.fabric import Fabric, LinkModel
 from simnet.power import Power
 from simnet.seed import Seed
 from simnet.trace import Trace
-from simnet.wire import Network, SimWire
+from simnet.wire import Medium, SimWire
 
 KINDS = ("simulated", "libp2p")
 NETWORK = NetworkId(b"parity" + bytes(26))
@@ -33,11 +33,11 @@ class Wires:
     def _simulated(self, count: int) -> None:
         seed = Seed.root(1)
         self._fabric = Fabric(seed, LinkModel(delay_s_max=0.02))
-        network = Network(self._fabric, Trace())
+        medium = Medium(self._fabric, Trace())
         for number in range(count):
             key = NodeKey(seed.bytes(32, "key", number))
             self.keys.append(key)
-            self.wires.append(SimWire(network, key, f"node-{number}", Power(f"node-{number}", 1)))
+            self.wires.append(SimWire(medium, key, f"node-{number}", Power(f"node-{number}", 1)))
 
     def _libp2p(self, count: int) -> None:
         for number in range(count):

@@ -17,7 +17,7 @@ from simnet.fabric import Fabric, LinkModel
 from simnet.power import Power
 from simnet.seed import Seed
 from simnet.trace import Trace
-from simnet.wire import Network, SimWire
+from simnet.wire import Medium, SimWire
 
 
 def chatter(
@@ -28,12 +28,12 @@ def chatter(
     trace = Trace()
 
     async def main() -> None:
-        network = Network(Fabric(seed, LinkModel(loss=0.2)), trace)
+        medium = Medium(Fabric(seed, LinkModel(loss=0.2)), trace)
         if flip is not None:
-            network.flip_byte(flip)
+            medium.flip_byte(flip)
         async with trio.open_nursery() as nursery:
-            await nursery.start(network.fabric.run)
-            talkers = [_Talker(network, seed, index) for index in range(nodes)]
+            await nursery.start(medium.fabric.run)
+            talkers = [_Talker(medium, seed, index) for index in range(nodes)]
             if drop is not None:
                 talkers[0].drive.drop_sync(drop)
             for talker in talkers:
@@ -48,13 +48,13 @@ def chatter(
 
 
 class _Talker:
-    def __init__(self, network: Network, seed: Seed, index: int) -> None:
+    def __init__(self, medium: Medium, seed: Seed, index: int) -> None:
         name = f"node-{index}"
         power = Power(name, 1)
         self.env = SimEnv(name, seed)
-        self.drive = Drive(name, network.trace)
+        self.drive = Drive(name, medium.trace)
         self.disk = self.drive.open("log", power)
-        self.wire = SimWire(network, NodeKey(seed.bytes(32, "key", index)), name, power)
+        self.wire = SimWire(medium, NodeKey(seed.bytes(32, "key", index)), name, power)
         self.wire.subscribe(Topic.SLOTS, self.door)
         self.wire.serve(Protocol.ITEM, self.answer)
 

@@ -17,7 +17,7 @@ from simnet.power import Power, PowerLost
 from simnet.seed import Seed
 from simnet.stream import SILENCE_S_MAX
 from simnet.trace import Trace
-from simnet.wire import Network, SimWire
+from simnet.wire import Medium, SimWire
 
 KEYS = [NodeKey(bytes([number]) * 32) for number in range(1, 5)]
 
@@ -28,12 +28,12 @@ class World:
     def __init__(self, seed: Seed, model: LinkModel) -> None:
         self.trace = Trace()
         self.fabric = Fabric(seed, model)
-        self.network = Network(self.fabric, self.trace)
+        self.medium = Medium(self.fabric, self.trace)
         self.powers = [Power(f"node-{number}", 1) for number in range(4)]
         self.heard: list[list[bytes]] = [[] for _ in KEYS]
         self.verdicts = [Verdict.ACCEPT] * 4
         self.wires = [
-            SimWire(self.network, key, power.node, power)
+            SimWire(self.medium, key, power.node, power)
             for key, power in zip(KEYS, self.powers, strict=True)
         ]
         for number, wire in enumerate(self.wires):
@@ -87,7 +87,7 @@ def test_a_dead_incarnation_neither_sends_nor_hears() -> None:
 def test_a_new_incarnation_takes_the_place_of_the_dead_one() -> None:
     async def act(world: World) -> None:
         world.powers[0].cut()
-        wire = SimWire(world.network, KEYS[0], "node-0", Power("node-0", 2))
+        wire = SimWire(world.medium, KEYS[0], "node-0", Power("node-0", 2))
         wire.subscribe(Topic.SLOTS, world.door(0))
         async with trio.open_nursery() as nursery:
             await nursery.start(wire.run)
@@ -103,7 +103,7 @@ def test_a_new_incarnation_takes_the_place_of_the_dead_one() -> None:
 
 def test_two_live_wires_of_one_node_are_a_bug() -> None:
     async def act(world: World) -> None:
-        twin = SimWire(world.network, KEYS[0], "node-0", Power("node-0", 2))
+        twin = SimWire(world.medium, KEYS[0], "node-0", Power("node-0", 2))
         with pytest.raises(AssertionError, match="two wires of node-0"):
             await twin.run()
 
@@ -186,7 +186,7 @@ def test_a_flipped_byte_reaches_the_doors_and_the_trace() -> None:
     def act(flip: int | None) -> Callable[[World], Awaitable[None]]:
         async def acting(world: World) -> None:
             if flip is not None:
-                world.network.flip_byte(flip)
+                world.medium.flip_byte(flip)
             await world.wires[0].publish(Topic.SLOTS, b"\x00first")
             await world.wires[0].publish(Topic.SLOTS, b"\x00second")
             await trio.sleep(1)
