@@ -106,6 +106,7 @@ class _Compute:
             {
                 "process": b64url(process),
                 "nonce": evaluated.nonce,
+                "format": self._format(process),
                 **_receipt_parts(evaluated),
                 **_log_parts(slot),
             }
@@ -129,12 +130,18 @@ class _Compute:
 
     async def results(self, request: Request) -> Response:
         """A page of results, AO's cursors; see the head of this file for `receipts=1`."""
+        most = round(RESULT_WAIT_S * 1000)
+        wait_s = integer_of(request, "wait_ms", 0, least=0, most=most) / 1000
+        if wait_s:
+            await self._node.replica.wait_slot(
+                parse_id(request.path_params["process"], "process"), wait_s
+            )
         process = self._known(request)
         first, last, descending = self._range(request, process)
         limit = integer_of(request, "limit", RESULTS_LIMIT, least=1, most=RESULTS_LIMIT_MAX)
         receipts = request.query_params.get("receipts") == "1"
         if receipts and not descending:
-            await self._wait_for(request, process, first, last)
+            await self._wait_for(process, first, last, wait_s)
         # One more than asked for tells whether there is another page.
         rows = self._compute.results(process, first, last, limit + 1, reverse=descending)
         if receipts:
@@ -176,14 +183,12 @@ class _Compute:
         more = len(rows) > taken
         return json_response({"pageInfo": {"hasNextPage": more}, "edges": edges})
 
-    async def _wait_for(self, request: Request, process: ProcessId, first: int, last: int) -> None:
-        most = round(RESULT_WAIT_S * 1000)
-        wait_ms = integer_of(request, "wait_ms", 0, least=0, most=most)
-        if not wait_ms or first > last or self._compute.results(process, first, last, 1):
+    async def _wait_for(self, process: ProcessId, first: int, last: int, wait_s: float) -> None:
+        if not wait_s or first > last or self._compute.results(process, first, last, 1):
             return
-        with trio.move_on_after(wait_ms / 1000):
+        with trio.move_on_after(wait_s):
             try:
-                await self._compute.result(process, first, wait_ms / 1000)
+                await self._compute.result(process, first, wait_s)
             except Invalid as error:
                 if error.reason not in (Reason.TIMEOUT, Reason.UNKNOWN_ITEM):
                     raise
