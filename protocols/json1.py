@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias
 
 from protocols.errors import Invalid, Reason
 from protocols.limits import JSON_DEPTH_MAX, JSON_VALUES_MAX
@@ -25,15 +25,23 @@ _ESCAPES = (
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-_SPACES = " \t\n\r"
-_SPACE = re.compile(r"[ \t\n\r]*+")
-_STRING = re.compile(r'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+)"')
+_SPACE = r"[ \t\n\r]*+"
+_TEXT = r'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+)"'
+_NUMBER = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
+_EMPTY = rf"\[{_SPACE}\]|\{{{_SPACE}\}}"
+_VALUE = re.compile(
+    rf"{_SPACE}(?:(?:{_TEXT}|({_NUMBER}|true|false|null)|({_EMPTY})){_SPACE}([,\]}}])?+|([\[{{]))"
+)
+"""A value with the mark after it, or the start of an array or object that is not empty."""
+_TEXT_GROUP, _SCALAR_GROUP, _EMPTY_GROUP, _MARK_GROUP, _OPEN_GROUP = range(1, 6)
+_KEY = re.compile(rf"{_SPACE}{_TEXT}{_SPACE}:")
+_MARK = re.compile(rf"{_SPACE}([,\]}}])")
+_END = re.compile(rf"{_SPACE}\Z")
 _UNESCAPED = re.compile(
     r"\\u([dD][89abAB][0-9A-Fa-f]{2})\\u([dD][c-fC-F][0-9A-Fa-f]{2})"
     r"|\\u([0-9A-Fa-f]{4})|\\([\"\\/bfnrt])"
 )
 _SHORT = {'"': '"', "\\": "\\", "/": "/", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
-_SCALAR = re.compile(r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+|true|false|null")
 
 REPLACEMENT = "\ufffd"
 
@@ -66,8 +74,7 @@ def object_of(members: Iterable[tuple[str, str]]) -> str:
 # Reading
 
 
-@dataclass(frozen=True, slots=True)
-class Scalar:
+class Scalar(NamedTuple):
     """A number, `true`, `false` or `null`, as it stands in the source."""
 
     source: str
@@ -135,101 +142,84 @@ class _Reader:
         self._position = 0
         self._open: list[Array | Object] = []
         self._keys: list[str] = []
-        self._values_left = JSON_VALUES_MAX
+        """Name of the member whose value is due, for each open object."""
 
     def document(self) -> Node:
         """The one value that fills the source."""
-        while True:
-            value = self._value()
+        for _ in range(JSON_VALUES_MAX):
+            match = _VALUE.match(self._source, self._position)
+            if match is None:
+                self._refuse("a value")
+            self._position = match.end()
+            value = self._value(match)
             if value is None:
                 continue
-            done = self._close(value)
-            if done is None:
-                continue
-            self._skip()
-            if self._position != len(self._source):
-                self._refuse("the end")
-            return done
+            done = self._place(value, match[_MARK_GROUP])
+            if done is not None:
+                return done
+        raise Invalid(Reason.MALFORMED, f"JSON of more than {JSON_VALUES_MAX} values")
 
-    def _value(self) -> Node | None:
-        """Read a value; None if it was the start of a filled array or object, now open."""
-        self._skip()
-        self._values_left -= 1
-        if self._values_left < 0:
-            raise Invalid(Reason.MALFORMED, f"JSON of more than {JSON_VALUES_MAX} values")
-        start = self._position
-        char = self._source[start : start + 1]
-        if char == '"':
-            return self._text()
-        if char in {"[", "{"}:
-            node = Array(start) if char == "[" else Object(start)
-            if len(self._open) == JSON_DEPTH_MAX:
-                raise Invalid(Reason.MALFORMED, f"JSON nests deeper than {JSON_DEPTH_MAX}")
-            self._position += 1
-            self._skip()
-            if self._take("]" if char == "[" else "}"):
-                node.end = self._position
-                return node
-            self._open.append(node)
-            if char == "{":
-                self._key()
-            return None
-        match = _SCALAR.match(self._source, start)
-        if match is None:
-            self._refuse("a value")
-        self._position = match.end()
-        return Scalar(match[0])
+    def _value(self, match: re.Match[str]) -> Node | None:
+        """The value that was read; None for an array or object that is open now."""
+        if (text := match[_TEXT_GROUP]) is not None:
+            return _unescaped(text)
+        if (source := match[_SCALAR_GROUP]) is not None:
+            return Scalar(source)
+        group = _OPEN_GROUP if match[_OPEN_GROUP] else _EMPTY_GROUP
+        if len(self._open) == JSON_DEPTH_MAX:
+            raise Invalid(Reason.MALFORMED, f"JSON nests deeper than {JSON_DEPTH_MAX}")
+        start, end = match.span(group)
+        node = Array(start, end) if self._source[start] == "[" else Object(start, end)
+        if group == _EMPTY_GROUP:
+            return node
+        self._open.append(node)
+        if isinstance(node, Object):
+            self._key()
+        return None
 
-    def _close(self, value: Node) -> Node | None:
-        """Put a finished value in its place; the whole document once nothing is open."""
+    def _place(self, value: Node, mark: str | None) -> Node | None:
+        """Put a finished value where it belongs; `mark` comes after it.
+
+        Returns the whole document once nothing is open.
+        """
         while self._open:
             node = self._open[-1]
-            closing = "]"
             if isinstance(node, Array):
+                closing = "]"
                 node.items.append(value)
             else:
-                node.members[self._keys.pop()] = value
                 closing = "}"
-            self._skip()
-            if self._take(","):
-                if isinstance(node, Object):
-                    self._skip()
+                node.members[self._keys.pop()] = value
+            if mark is None:
+                mark = self._mark()
+            if mark == ",":
+                if closing == "}":
                     self._key()
                 return None
-            if not self._take(closing):
+            if mark != closing:
+                self._position -= 1
                 self._refuse(f"',' or {closing!r}")
             node.end = self._position
             value = self._open.pop()
+            mark = None
+        if mark is not None or _END.match(self._source, self._position) is None:
+            self._refuse("the end")
         return value
+
+    def _mark(self) -> str | None:
+        match = _MARK.match(self._source, self._position)
+        if match is None:
+            self._refuse("',' or the end of an array or object")
+        self._position = match.end()
+        return match[1]
 
     def _key(self) -> None:
         """Read a member's name and its colon."""
-        if self._source[self._position : self._position + 1] != '"':
-            self._refuse("a member name")
-        self._keys.append(self._text())
-        self._skip()
-        if not self._take(":"):
-            self._refuse("':'")
-
-    def _text(self) -> str:
-        match = _STRING.match(self._source, self._position)
+        match = _KEY.match(self._source, self._position)
         if match is None:
-            self._refuse("a text without raw control characters")
+            self._refuse("a member name and ':'")
         self._position = match.end()
-        body = match[1]
-        return _UNESCAPED.sub(_character, body) if "\\" in body else body
-
-    def _skip(self) -> None:
-        if self._source[self._position : self._position + 1] in _SPACES:
-            match = _SPACE.match(self._source, self._position)
-            assert match is not None, "the empty text matches"
-            self._position = match.end()
-
-    def _take(self, char: str) -> bool:
-        if self._source.startswith(char, self._position):
-            self._position += 1
-            return True
-        return False
+        self._keys.append(_unescaped(match[1]))
 
     def _refuse(self, expected: str) -> NoReturn:
         found = self._source[self._position : self._position + 16]
@@ -237,6 +227,11 @@ class _Reader:
             Reason.MALFORMED,
             f"JSON has {found!r} at character {self._position} where {expected} belongs",
         )
+
+
+def _unescaped(body: str) -> str:
+    """What stands between the quotes of a text."""
+    return _UNESCAPED.sub(_character, body) if "\\" in body else body
 
 
 def _character(match: re.Match[str]) -> str:
