@@ -43,6 +43,7 @@ memory_bytes = _bind(_LOCKED, "wasmtime_memory_data_size", ctypes.c_size_t, _POI
 memcmp = _bind(_LIBC, "memcmp", ctypes.c_int, _POINTER, _POINTER, ctypes.c_size_t)
 memmove = _bind(_LIBC, "memmove", _POINTER, _POINTER, _POINTER, ctypes.c_size_t)
 memchr = _bind(_LIBC, "memchr", _POINTER, _POINTER, ctypes.c_int, ctypes.c_size_t)
+madvise = _bind(_LIBC, "madvise", ctypes.c_int, _POINTER, ctypes.c_size_t, ctypes.c_int)
 memset = _bind(_LIBC, "memset", _POINTER, _POINTER, ctypes.c_int, ctypes.c_size_t)
 
 _VALUE_OFFSET = ffi.wasmtime_val_t.of.offset

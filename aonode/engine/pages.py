@@ -49,8 +49,8 @@ def touched(base: int, pages: int) -> Sequence[int]:
     return found
 
 
-def image_pages(module: WasmModule, pages: int) -> int:
-    """Pages that the module's data segments can fill: all `pages` if that is not plain."""
+def data_end(module: WasmModule) -> int | None:
+    """Address after the last byte that active data segments fill; None if it is not plain."""
     end = 0
     for section, start, size in module.sections:
         if section != sections.DATA:
@@ -58,23 +58,21 @@ def image_pages(module: WasmModule, pages: int) -> int:
         reader = Reader(module.raw, start, start + size)
         for _ in range(reader.unsigned()):
             flags = reader.unsigned()
-            offset = 0
+            offset: int | None = 0
+            if flags == 2:
+                reader.unsigned()
             if flags != 1:
-                if flags == 2:
-                    reader.unsigned()
-                constant = reader.constant()
-                plain = _plain_constant(constant)
-                if plain is None:
-                    return pages
-                offset = plain
+                offset = plain_constant(reader.constant())
             length = reader.unsigned()
             reader.take(length)
+            if offset is None:
+                return None
             if flags != 1:
                 end = max(end, offset + length)
-    return min(-(-end // PAGE_BYTES), pages)
+    return end
 
 
-def _plain_constant(constant: bytes) -> int | None:
+def plain_constant(constant: bytes) -> int | None:
     """Value of a lone i32.const or i64.const, if it is not negative."""
     if not constant or constant[0] not in (0x41, 0x42):
         return None

@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import wasmtime
 from blake3 import blake3
 
-from aonode.engine import small_abi
-from aonode.engine.calls import Context
+from aonode.engine import aos, small_abi
+from aonode.engine.aos import AosGuest, AosModule, check_aos
+from aonode.engine.calls import Context, Trapped
 from aonode.engine.compile_cache import CompileCache
-from aonode.engine.config import MEMORY_RESERVATION_BYTES, make_engine
+from aonode.engine.config import MEMORY_RESERVATION_BYTES, make_engine, require_stack
 from aonode.engine.instance import Instance
-from aonode.engine.pages import image_pages
+from aonode.engine.pages import data_end
 from aonode.engine.patch import mutable_globals, patch
 from aonode.engine.profile import profile_id
-from aonode.engine.session import WasmSession
+from aonode.engine.session import Guest, WasmSession
 from aonode.engine.shadow import Shadow
+from aonode.engine.shims import shim_id
 from aonode.engine.small_abi import SmallGuest, check_small
-from aonode.engine.validator import check
+from aonode.engine.validator import Checked, check
 from aonode.ports import ModuleSpec, Session
 from protocols.errors import Invalid, Reason
 from protocols.ids import ProcessId
@@ -39,7 +43,7 @@ MODULES_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class _Compiled:
-    module: wasmtime.Module
+    linked: wasmtime.Module | AosModule
     mutable: tuple[tuple[int, str], ...]
     image_pages: int
     initial_pages: int
@@ -75,7 +79,7 @@ class WasmEngine:
             memory_max=memory_max,
             output_bytes_max=output_bytes_max,
             outbox_max=outbox_max,
-            shims=(small_abi.SHIM_ID,),
+            shims=(small_abi.SHIM_ID, shim_id()),
         )
         self._engine = make_engine()
         self._cache = CompileCache(cache_dir, self._profile)
@@ -109,38 +113,37 @@ class WasmEngine:
                 f"the module starts with {compiled.initial_pages * PAGE_BYTES} bytes of memory "
                 f"and the process's limit is {limit * PAGE_BYTES}; raise its Memory-Limit",
             )
-
-        def make() -> SmallGuest:
-            return SmallGuest(self._instantiate(compiled, limit), self._bounds.output_bytes_max)
-
         return WasmSession(
-            make,
+            lambda: self._make_guest(compiled, limit, env),
             Shadow(compiled.mutable, compiled.image_pages),
             lambda raw: derive(module.format, Status.OK, raw, self._bounds).status,
             self._fuel_max,
         )
 
-    def _instantiate(self, compiled: _Compiled, limit: int) -> Instance:
+    def _make_guest(self, compiled: _Compiled, limit: int, env: bytes) -> Guest:
+        context = self._context()
+        linked = compiled.linked
+        most = self._bounds.output_bytes_max
+        with _instantiating():
+            if isinstance(linked, AosModule):
+                main, run = linked.link(context)
+                instance = Instance(context, main, compiled.mutable, limit)
+                return AosGuest(instance, run, linked, env, most)
+            main = wasmtime.Instance(context.store, linked, [])
+        return SmallGuest(Instance(context, main, compiled.mutable, limit), most)
+
+    def _context(self) -> Context:
         context = Context(wasmtime.Store(self._engine))
         context.set_fuel(self._fuel_max)
-        try:
-            instance = wasmtime.Instance(context.store, compiled.module, [])
-        except wasmtime.Trap as trap:
-            raise Invalid(
-                Reason.FORBIDDEN_MODULE, f"the module's start function ends in a trap: {trap}"
-            ) from None
-        except wasmtime.WasmtimeError as error:
-            raise Invalid(
-                Reason.REFUSED, f"this machine cannot make an instance: {error}"
-            ) from None
-        return Instance(context, instance, compiled.mutable, limit)
+        return context
 
     def _load(self, module: ModuleSpec) -> _Compiled:
         """Compiled module from memory, disk or scratch."""
-        if module.format != small_abi.FORMAT:
+        if module.format != small_abi.FORMAT and module.format not in aos.FORMATS:
             raise Invalid(
                 Reason.UNSUPPORTED,
-                f"Module-Format {module.format!r} is unknown; use {small_abi.FORMAT}",
+                f"Module-Format {module.format!r} is unknown; this node runs "
+                + ", ".join((small_abi.FORMAT, *aos.FORMATS)),
             )
         key = (module.format, blake3(module.wasm).digest())
         with self._lock:
@@ -155,19 +158,56 @@ class WasmEngine:
 
     def _compile(self, module: ModuleSpec, module_hash: bytes) -> _Compiled:
         checked = check(module.wasm)
-        check_small(checked)
+        memory = checked.memory
+        end = data_end(checked.module)
+        if end is None:
+            end = memory.minimum * PAGE_BYTES
+        if module.format == small_abi.FORMAT:
+            check_small(checked)
+            linked: wasmtime.Module | AosModule = self._compile_patched(checked, module_hash)
+        else:
+            linked = self._compile_aos(checked, module_hash, end)
+        most = MEMORY_RESERVATION_BYTES // PAGE_BYTES
+        return _Compiled(
+            linked,
+            mutable_globals(checked),
+            min(-(-end // PAGE_BYTES), memory.minimum),
+            memory.minimum,
+            most if memory.maximum is None else min(memory.maximum, most),
+        )
+
+    def _compile_patched(self, checked: Checked, module_hash: bytes) -> wasmtime.Module:
         try:
-            code = self._cache.load(self._engine, module_hash, lambda: patch(checked))
+            return self._cache.load(self._engine, module_hash, lambda: patch(checked))
         except wasmtime.WasmtimeError as error:
             raise Invalid(
                 Reason.FORBIDDEN_MODULE, f"the module does not compile: {error}"
             ) from None
-        memory = checked.memory
-        most = MEMORY_RESERVATION_BYTES // PAGE_BYTES
-        return _Compiled(
-            code,
-            mutable_globals(checked),
-            image_pages(checked.module, memory.minimum),
-            memory.minimum,
-            most if memory.maximum is None else min(memory.maximum, most),
-        )
+
+    def _compile_aos(self, checked: Checked, module_hash: bytes, end: int) -> AosModule:
+        layout, shims = check_aos(checked, end)
+        main = self._compile_patched(checked, module_hash)
+        pre, post = self._compile_text(shims.pre), self._compile_text(shims.post)
+        linked = AosModule(main, pre, post, checked, layout)
+        with _instantiating():
+            linked.probe(self._context())
+        return linked
+
+    def _compile_text(self, text: str) -> wasmtime.Module:
+        """A shim. It is ours, so it compiles."""
+        binary = bytes(wasmtime.wat2wasm(text))
+        return self._cache.load(self._engine, blake3(binary).digest(), lambda: binary)
+
+
+@contextmanager
+def _instantiating() -> Iterator[None]:
+    """Turns what wasmtime says of a failed instantiation into Invalid."""
+    require_stack()
+    try:
+        yield
+    except (wasmtime.Trap, Trapped) as trap:
+        raise Invalid(
+            Reason.FORBIDDEN_MODULE, f"the module traps before its first message: {trap}"
+        ) from None
+    except wasmtime.WasmtimeError as error:
+        raise Invalid(Reason.REFUSED, f"this machine cannot make an instance: {error}") from None
