@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 import trio
-from protocols.machine.delivery import Delivery
 
 from aonode.env import Env, TaskStatus
 from aonode.net.admission import Admission, Arrivals
@@ -30,6 +29,7 @@ from aonode.roles.sessions import Sessions
 from aonode.roles.units import Units
 from protocols.errors import Invalid
 from protocols.ids import NodeKey, address_of, b64url
+from protocols.machine.delivery import Delivery
 from protocols.machine.effects import Event
 from protocols.machine.evaluation import Evaluation
 from protocols.machine.events import (
@@ -148,6 +148,8 @@ class Node:
             sole_copy=sole_copy,
         )
         role = self.scheduler = SchedulerRole(
+            env=parts.env,
+            key=parts.signer.key,
             machine=machine,
             db=parts.db,
             sign_once=parts.sign_once,
@@ -332,6 +334,10 @@ class Node:
             },
             "ready": not self.ready(),
         }
+
+    def count_http(self, code: int) -> None:
+        """One HTTP answer with this status code has left."""
+        self.registry.http_requests.labels(code=str(code)).inc()
 
     def metrics(self) -> bytes:
         for runner in self._hub.runners:

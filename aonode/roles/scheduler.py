@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 
 import trio
 
+from aonode.env import Env
+from aonode.net import verification
 from aonode.net.admission import Admission
 from aonode.ports import Store, Wire
 from aonode.roles.replica import ReplicaRole
@@ -31,8 +33,17 @@ class SchedulerRole:
     """Adapter of `protocols.machine.slot_log`."""
 
     def __init__(
-        self, *, machine: SlotLog, db: Store, sign_once: Store, parameters: Parameters
+        self,
+        *,
+        env: Env,
+        key: NodeKey,
+        machine: SlotLog,
+        db: Store,
+        sign_once: Store,
+        parameters: Parameters,
     ) -> None:
+        self._env = env
+        self._key = key
         self._machine = machine
         self._db = db
         self._sign_once = sign_once
@@ -69,6 +80,18 @@ class SchedulerRole:
         if self._is_ours(item.value):
             self.runner.post(self._offered(item, sender, None))
 
+    async def schedule(self, item: Item) -> Slot:
+        """The slot of a client's item, durable; raises Invalid if it must be refused."""
+        assert self.runner is not None, "a role is run by its node"
+        checked = await self._env.offload(lambda: verification.checked_item(item))
+        if isinstance(checked, Invalid):
+            raise checked
+        await self.runner.ask(lambda ticket: self._offered(checked, self._key, ticket))
+        process = _process_of(item)
+        slot = self._known(item, process)
+        assert slot is not None, "the machine replies once the slot is durable"
+        return slot
+
     async def _message(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
         assert self.admission is not None, "a role is run by its node"
         items = await self.admission.items(Claimed(MessageRequest.decode(body), peer))
@@ -96,7 +119,7 @@ class SchedulerRole:
 
     def _offered(self, item: Verified[Item], sender: NodeKey, ticket: int | None) -> Event:
         value = item.value
-        process = ProcessId(value.id if value.first("Type") == "Process" else value.target or b"")
+        process = _process_of(value)
         known = self._known(value, process)
         pushed = None if known else self._pushed(value, process)
         return Offered(item, sender, ticket, known, pushed)
@@ -130,3 +153,8 @@ class SchedulerRole:
         raw = self._db.get(keyspace.item_key(id))
         assert raw is not None, "an item is durable before its assignment is signed"
         return decode_item(raw, size_max=self._parameters.item_bytes_max)
+
+
+def _process_of(item: Item) -> ProcessId:
+    """The log an item is for: its target's, or the one it opens."""
+    return ProcessId(item.id if item.first("Type") == "Process" else item.target or b"")

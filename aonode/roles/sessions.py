@@ -14,7 +14,9 @@ from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, ProcessId, b64url
 from protocols.machine.effects import Event
 from protocols.machine.events import Executed, ExecutedSlot, ExecutionRefused
+from protocols.machine.results import executed_slot
 from protocols.network import Parameters
+from protocols.outbox import Bounds
 from protocols.wire.assignment import Slot
 from protocols.wire.item import Item
 from protocols.wire.process import ProcessInfo, memory_bytes, process_info
@@ -44,6 +46,7 @@ class Sessions:
         self._env = env
         self._engine = engine
         self._parameters = parameters
+        self._bounds = Bounds(parameters.output_bytes_max, parameters.outbox_max)
         self._fetch_module = fetch_module
         self._live: dict[ProcessId, _Live] = {}
 
@@ -61,7 +64,7 @@ class Sessions:
             )
             live.next += len(done)
         if done:
-            return Executed(process, tuple(done), live.format)
+            return Executed(process, tuple(done))
         return ExecutionRefused(process, first, refused)
 
     def _evaluate(self, live: _Live, slots: list[Slot]) -> tuple[list[ExecutedSlot], str]:
@@ -77,13 +80,8 @@ class Sessions:
             border = (slot.nonce + 1) % self._parameters.root_every == 0
             root = live.session.state_root() if border else None
             done.append(
-                ExecutedSlot(
-                    slot.nonce,
-                    int(result.status),
-                    result.raw,
-                    result.fuel,
-                    root,
-                    slot.assignment.id,
+                executed_slot(
+                    slot, live.format, result.status, result.raw, result.fuel, root, self._bounds
                 )
             )
         return done, ""
