@@ -27,7 +27,7 @@ from protocols.wire.item import Item, Tag, decode_item
 
 BUNDLE_ITEMS_MAX = 50
 """Items of one POST; a messenger takes no more."""
-PAGE_LIMIT_MAX = 1000
+PAGE_LIMIT = 250
 ANSWER_BYTES_MAX = 32 << 20
 """Largest answer read from a unit."""
 TIMEOUT_S = 30.0
@@ -218,7 +218,7 @@ class Client:
         cu_url: str,
         *,
         after: int = -1,
-        limit: int = PAGE_LIMIT_MAX,
+        limit: int = PAGE_LIMIT,
         wait_ms: int = 0,
         sent: Collection[ItemId] = (),
     ) -> list[VerifiedReceipt]:

@@ -40,6 +40,8 @@ RESULTS_LIMIT = 25
 RESULTS_LIMIT_MAX = 1000
 PAGE_BYTES_MAX = 8 << 20
 """A page ends early, with `hasNextPage`, once its parts add up to this."""
+PAGE_CHUNK = 64
+"""Entries of a receipts page made without letting others run."""
 DRY_RUN_BYTES_MAX = 2 << 20
 DRY_RUNS_MAX = 8
 """Dry runs at once; each may burn a whole slot's fuel. Beyond: 503."""
@@ -100,8 +102,7 @@ class _Compute:
     async def proof(self, request: Request) -> Response:
         """All that is needed to check one result offline (see `aonode.verify_result`)."""
         process, evaluated = await self._evaluated(request, None)
-        slot = self._node.replica.slot(process, evaluated.nonce)
-        assert slot is not None, f"slot {evaluated.nonce} was evaluated but is not in the log"
+        slot = self._slot(process, evaluated.nonce)
         return json_response(
             {
                 "process": b64url(process),
@@ -142,29 +143,50 @@ class _Compute:
         receipts = request.query_params.get("receipts") == "1"
         if receipts and not descending:
             await self._wait_for(process, first, last, wait_s)
+        if receipts:
+            return await self._receipts_page(request, process, (first, last, limit), descending)
         # One more than asked for tells whether there is another page.
         rows = self._compute.results(process, first, last, limit + 1, reverse=descending)
-        if receipts:
-            return self._receipts_page(request, process, rows, limit)
         return self._public_page(process, rows, limit, "DESC" if descending else "ASC")
 
-    def _receipts_page(
-        self, request: Request, process: ProcessId, rows: list[EvaluatedSlot], limit: int
+    async def _receipts_page(
+        self,
+        request: Request,
+        process: ProcessId,
+        bounds: tuple[int, int, int],
+        descending: bool,
     ) -> Response:
+        """Read in chunks, so that a long page does not hold up the node."""
+        first, last, limit = bounds
         with_log = request.query_params.get("log") != "0"
-        size, edges = 0, []
-        for row in rows[:limit]:
-            edge = {"cursor": _cursor(row.nonce), "nonce": row.nonce, **_receipt_parts(row)}
-            if with_log:
-                slot = self._node.replica.slot(process, row.nonce)
-                assert slot is not None, f"slot {row.nonce} was evaluated but is not in the log"
-                edge |= _log_parts(slot)
-            edges.append(edge)
-            size += sum(len(part) for part in edge.values() if isinstance(part, str))
-            if size > PAGE_BYTES_MAX:
-                break
-        more = len(rows) > len(edges)
+        size, more = 0, True
+        edges: list[dict[str, Any]] = []
+        while more and len(edges) < limit and size <= PAGE_BYTES_MAX:
+            count = min(PAGE_CHUNK, limit - len(edges))
+            rows = self._compute.results(process, first, last, count + 1, reverse=descending)
+            more, rows = len(rows) > count, rows[:count]
+            for row in rows:
+                edge = {"cursor": _cursor(row.nonce), "nonce": row.nonce, **_receipt_parts(row)}
+                if with_log:
+                    edge |= _log_parts(self._slot(process, row.nonce))
+                edges.append(edge)
+                size += sum(len(part) for part in edge.values() if isinstance(part, str))
+            if rows:
+                first, last = (
+                    (first, rows[-1].nonce - 1)
+                    if descending
+                    else (
+                        rows[-1].nonce + 1,
+                        last,
+                    )
+                )
+            await trio.lowlevel.checkpoint()
         return json_response({"pageInfo": {"hasNextPage": more}, "edges": edges})
+
+    def _slot(self, process: ProcessId, nonce: int) -> Slot:
+        slot = self._node.replica.slot(process, nonce)
+        assert slot is not None, f"slot {nonce} was evaluated but is not in the log"
+        return slot
 
     def _public_page(
         self, process: ProcessId, rows: list[EvaluatedSlot], limit: int, sort: str

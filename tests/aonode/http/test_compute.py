@@ -183,6 +183,21 @@ async def test_receipt_pages_carry_what_a_client_checks(
     assert not rest["pageInfo"]["hasNextPage"]
 
 
+@pytest.mark.parametrize("sort", ["ASC", "DESC"])
+async def test_receipt_pages_are_made_in_chunks(
+    world: FakeNetwork, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, sort: str
+) -> None:
+    monkeypatch.setattr(compute, "PAGE_CHUNK", 3)
+    process = spawned(world, 10)
+    path = f"/results/{b64url(process)}"
+    for limit in (1, 3, 7, 11, 20):
+        page = await get(client, path, receipts=1, log=0, limit=limit, sort=sort)
+        nonces = [edge["nonce"] for edge in page["edges"]]
+        every = list(range(11)) if sort == "ASC" else list(range(11))[::-1]
+        assert nonces == every[:limit]
+        assert page["pageInfo"]["hasNextPage"] == (limit < 11)
+
+
 async def test_receipt_page_can_wait(
     world: FakeNetwork, client: httpx.AsyncClient, autojump_clock: trio.testing.MockClock
 ) -> None:
@@ -208,6 +223,7 @@ async def test_pages_end_early_when_they_are_large(
 ) -> None:
     monkeypatch.setattr(compute, "PAGE_BYTES_MAX", 4000)
     process = spawned(world, 9)
+    monkeypatch.setattr(compute, "PAGE_CHUNK", 2)
     page = await get(client, f"/results/{b64url(process)}", receipts=1)
     assert 1 < len(page["edges"]) < 9
     assert page["pageInfo"]["hasNextPage"]
