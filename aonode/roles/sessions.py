@@ -81,7 +81,13 @@ class Sessions:
             root = live.session.state_root() if border else None
             done.append(
                 executed_slot(
-                    slot, live.format, result.status, result.raw, result.fuel, root, self._bounds
+                    slot,
+                    live.format,
+                    result.status,
+                    result.raw,
+                    fuel=result.fuel,
+                    root=root,
+                    bounds=self._bounds,
                 )
             )
         return done, ""

@@ -48,7 +48,6 @@ from protocols.machine.events import (
 )
 from protocols.machine.results import StoredResult
 from protocols.network import Parameters
-from protocols.outbox import Bounds, derive
 from protocols.wire.assignment import Chain
 from protocols.wire.outcome import Status, outcome_hash
 from protocols.wire.proof import Leaf, Receipt, is_border
@@ -115,7 +114,6 @@ class Evaluation:
         """`profile` is the engine's 32-byte id; `sign` the node's Ed25519 signature."""
         self._network = network
         self._parameters = parameters
-        self._bounds = Bounds(parameters.output_bytes_max, parameters.outbox_max)
         self._profile = profile
         self._key = key
         self._sign = sign
@@ -202,7 +200,7 @@ class Evaluation:
         first = state.next
         for result in event.results:
             try:
-                effects += self._slot(state, result, event.format)
+                effects += self._slot(state, result)
             except Invalid as error:
                 effects.append(_stop(state, error))
                 break
@@ -219,7 +217,7 @@ class Evaluation:
         error = Invalid(Reason.REFUSED, f"slot {event.slot}: {event.detail}")
         return [_stop(state, error)]
 
-    def _slot(self, state: _Process, result: ExecutedSlot, format: str) -> list[Effect]:
+    def _slot(self, state: _Process, result: ExecutedSlot) -> list[Effect]:
         """Take in the next slot. Raises Invalid(MISMATCH), and leaves `state`, if this node has
         signed something else."""
         parameters = self._parameters
@@ -228,16 +226,16 @@ class Evaluation:
         assert (result.root is not None) == is_border(slot, parameters.root_every), (
             f"slot {slot} has a state root iff it is a segment border"
         )
-        derived = derive(format, Status(result.status), result.raw, self._bounds)
-        raw = result.raw if derived.status.has_output else b""
+        raw = result.raw
+        assert not raw or Status(result.status).has_output, "an output that the status denies"
         leaf = Leaf(
             state.id,
             slot,
             result.assignment,
             result.root,
-            outcome_hash(raw, derived.outbox.root()),
+            outcome_hash(raw, result.outbox_root),
             result.fuel,
-            int(derived.status),
+            result.status,
         )
         leaf_hash = leaf.hash()
         head = digest(domains.HEAD, state.head, result.assignment)

@@ -129,15 +129,18 @@ class Extended(Event):
 
 @dataclass(frozen=True, slots=True)
 class ExecutedSlot:
-    """One evaluated slot. `root` is the state root iff the slot is a segment border."""
+    """One evaluated slot. Made by `protocols.machine.results.executed_slot` only."""
 
     slot: int
-    status: int
-    raw: bytes
-    fuel: int
-    root: bytes | None
     assignment: ItemId
     """Id of the assignment that was evaluated: the machine chains heads over it."""
+    status: int
+    raw: bytes
+    """Empty unless the status has an output."""
+    outbox_root: bytes
+    fuel: int
+    root: bytes | None
+    """State root iff the slot is a segment border."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +152,6 @@ class Executed(Event):
 
     process: ProcessId
     results: tuple[ExecutedSlot, ...]
-    format: str
-    """Module-Format of the process's module."""
 
 
 @dataclass(frozen=True, slots=True)

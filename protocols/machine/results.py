@@ -11,10 +11,40 @@ from dataclasses import dataclass
 
 from protocols.codec import decode, encode
 from protocols.errors import Invalid, Reason
+from protocols.machine.events import ExecutedSlot
+from protocols.outbox import Bounds, derive
+from protocols.wire.assignment import Slot
 from protocols.wire.outcome import Status
 from protocols.wire.proof import FUEL_MAX, RECEIPT_BYTES_MAX, Receipt
 
 _ROW_OVERHEAD_BYTES = 64
+
+
+def executed_slot(
+    slot: Slot,
+    format: str,
+    status: int,
+    raw: bytes,
+    *,
+    fuel: int,
+    root: bytes | None,
+    bounds: Bounds,
+) -> ExecutedSlot:
+    """What the engine's answer for one slot means, for a module of this Module-Format.
+
+    Call it where the slot ran, off the event loop: the worst output takes some tenths of a
+    second to read. `status` outside `Status` is our mistake: ValueError.
+    """
+    derived = derive(format, Status(status), raw, bounds)
+    return ExecutedSlot(
+        slot=slot.nonce,
+        assignment=slot.assignment.id,
+        status=int(derived.status),
+        raw=raw if derived.status.has_output else b"",
+        outbox_root=derived.outbox.root(),
+        fuel=fuel,
+        root=root,
+    )
 
 
 @dataclass(frozen=True, slots=True)

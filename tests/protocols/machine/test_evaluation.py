@@ -21,12 +21,12 @@ from protocols.keyspace import Prefix
 from protocols.machine.effects import Alarm, Effect, Execute, Notify, Persist, Started, Table
 from protocols.machine.evaluation import RUN_FUEL, RUN_SLOTS_MAX, Evaluation
 from protocols.machine.events import Evaluated, Executed, ExecutionRefused, Extended
-from protocols.machine.results import StoredResult
-from protocols.outbox import Bounds, derive
+from protocols.machine.results import StoredResult, executed_slot
+from protocols.outbox import derive
 from protocols.wire.assignment import Chain, Slot
 from protocols.wire.outcome import Status, outcome_hash
 from protocols.wire.proof import Leaf, Receipt, contradicts
-from tests.protocols.machine.toy_engine import ToyEngine
+from tests.protocols.machine.toy_engine import BOUNDS, FORMAT, RAWS, ToyEngine
 from tests.protocols.machine.world import (
     PARAMETERS,
     Disk,
@@ -40,9 +40,7 @@ from tests.protocols.machine.world import (
 CU, SCHEDULER, USER = Key.of("compute"), Key.of("scheduler"), Key.of("user")
 NETWORK = NetworkId(b"n" * 32)
 PROFILE = b"p" * 32
-FORMAT = "wasm64-unknown-emscripten-draft_2024_02_15"
 SMALL = replace(PARAMETERS, root_every=2, proof_every=4)
-BOUNDS = Bounds(SMALL.output_bytes_max, SMALL.outbox_max)
 NAMES = ("first", "second")
 
 
@@ -72,6 +70,7 @@ def expected(slots: Sequence[Slot]) -> list[StoredResult]:
         chain = chain.next(slot)
         derived = derive(FORMAT, Status(run.status), run.raw, BOUNDS)
         raw = run.raw if derived.status in {Status.OK, Status.ERROR} else b""
+        assert raw == run.raw
         leaf = Leaf(
             slot.process,
             slot.nonce,
@@ -137,7 +136,7 @@ def drive(
     for effect in out:
         if isinstance(effect, Execute):
             ran = engine.run(slots[effect.first : effect.last + 1])
-            out += unit.on(Executed(effect.process, ran, FORMAT), 0)
+            out += unit.on(Executed(effect.process, ran), 0)
     return out
 
 
@@ -163,6 +162,18 @@ def test_a_log_gives_the_specified_results() -> None:
         VerifyKey(CU.public).verify(receipt.signing_bytes(), receipt.signature)
 
 
+@pytest.mark.parametrize("raw", RAWS)
+@pytest.mark.parametrize("status", Status)
+def test_what_an_engine_answers_is_read_before_it_is_signed(status: Status, raw: bytes) -> None:
+    (slot,) = sample(0)
+    derived = derive(FORMAT, status, raw, BOUNDS)
+    run = executed_slot(slot, FORMAT, int(status), raw, fuel=5, root=None, bounds=BOUNDS)
+    assert run.status == derived.status
+    assert run.raw == (raw if derived.status in {Status.OK, Status.ERROR} else b"")
+    assert run.outbox_root == derived.outbox.root()
+    assert (run.slot, run.assignment, run.fuel, run.root) == (0, slot.assignment.id, 5, None)
+
+
 def test_the_sample_has_every_status() -> None:
     assert {result.status for result in expected(sample(60))} == set(Status)
 
@@ -174,10 +185,10 @@ def test_one_run_at_a_time_and_then_the_next() -> None:
     assert unit.on(extended(slots[:1]), 0) == [Execute(process, 0, 0)]
     assert unit.on(extended(slots[1:3]), 0) == []
     ran = tuple(replace(result, fuel=1) for result in engine.run(slots[:1]))
-    effects = unit.on(Executed(process, ran, FORMAT), 0)
+    effects = unit.on(Executed(process, ran), 0)
     assert of(Notify, effects) == [Notify(Evaluated(process, 0))]
     assert effects[-1] == Execute(process, 1, 2)
-    effects = unit.on(Executed(process, engine.run(slots[1:2]), FORMAT), 0)
+    effects = unit.on(Executed(process, engine.run(slots[1:2])), 0)
     assert effects[-1] == Execute(process, 2, 2), "the rest of a run is asked for again"
     assert unit.on(extended(slots[3:]), 0) == []
     assert unit.on(extended(slots[1:2]), 0) == [], "slots told twice change nothing"
@@ -195,7 +206,7 @@ def test_costly_slots_run_in_short_runs(fuel: int, length: int) -> None:
     unit.on(extended(slots), 0)
     unit.on(Extended(process, (replace_nonce(slots[1], 500),), (b"",)), 0)
     run = ToyEngine(2).run(slots[:1])[0]
-    effects = unit.on(Executed(process, (replace(run, fuel=fuel),), FORMAT), 0)
+    effects = unit.on(Executed(process, (replace(run, fuel=fuel),)), 0)
     assert effects[-1] == Execute(process, 1, length)
 
 
@@ -208,11 +219,11 @@ def test_a_refused_slot_ends_the_process_until_a_restart() -> None:
     process = slots[0].process
     unit, engine, disk = machine(), ToyEngine(2), Disk()
     unit.on(extended(slots), 0)
-    disk.write(unit.on(Executed(process, engine.run(slots[:1]), FORMAT), 0))
+    disk.write(unit.on(Executed(process, engine.run(slots[:1])), 0))
     effects = unit.on(ExecutionRefused(process, 1, "stack"), 0)
     assert effects == [Alarm(Reason.REFUSED, process, "slot 1: stack")]
     assert "stack" in unit.stopped(process)
-    assert unit.on(Executed(process, engine.run(slots[1:2]), FORMAT), 0) == []
+    assert unit.on(Executed(process, engine.run(slots[1:2])), 0) == []
     assert unit.on(extended(slots[5:]), 0) == []
     assert unit.on(ExecutionRefused(process, 1, "again"), 0) == []
     assert unit.status()["stopped"] == {b64url(process): unit.stopped(process)}
@@ -376,7 +387,7 @@ class Restarts(RuleBasedStateMachine):
         run = self.runs.pop(process)
         last = min(run.last, run.first + take - 1)
         ran = self.engines[process].run(self.logs[process][run.first : last + 1])
-        self.release(self.unit.on(Executed(process, ran, FORMAT), 0), min(tables, len(Table)))
+        self.release(self.unit.on(Executed(process, ran), 0), min(tables, len(Table)))
 
     @precondition(lambda self: self.runs)
     @rule(index=st.integers(0, 1))
@@ -409,7 +420,7 @@ class Restarts(RuleBasedStateMachine):
         while self.runs:
             process, run = self.runs.popitem()
             ran = self.engines[process].run(self.logs[process][run.first : run.last + 1])
-            self.release(self.unit.on(Executed(process, ran, FORMAT), 0))
+            self.release(self.unit.on(Executed(process, ran), 0))
         for process, slots in self.logs.items():
             assert results(self.disk, process) == expected(slots)
         for earlier in self.receipts:

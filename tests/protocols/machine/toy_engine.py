@@ -6,9 +6,13 @@ from collections.abc import Sequence
 
 from protocols.codec import digest
 from protocols.machine.events import ExecutedSlot
+from protocols.machine.results import executed_slot
+from protocols.outbox import Bounds
 from protocols.wire.assignment import Slot
 from protocols.wire.outcome import Status
 
+FORMAT = "wasm64-unknown-emscripten-draft_2024_02_15"
+BOUNDS = Bounds(output_bytes_max=1 << 20, outbox_max=256)
 FUEL_MAX = 5_000_000_000
 RAWS = (
     b'{"ok":true,"response":{"Output":"done","Messages":[{"Target":"t","Tags":[],"Data":"d"}]}}',
@@ -48,4 +52,4 @@ class ToyEngine:
             self._state = digest("toy-state", self._state, slot.assignment.id, mind)
         border = (slot.nonce + 1) % self._root_every == 0
         root = self._state if border else None
-        return ExecutedSlot(slot.nonce, int(status), raw, fuel, root, slot.assignment.id)
+        return executed_slot(slot, FORMAT, int(status), raw, fuel=fuel, root=root, bounds=BOUNDS)
