@@ -20,7 +20,7 @@ from aonode.env import TaskStatus
 from aonode.ports import Wire
 from protocols.errors import Invalid
 from protocols.limits import BATCH_ENTRIES_MAX
-from protocols.wire.batch import BATCH_OVERHEAD_BYTES
+from protocols.wire.batch import BATCH_OVERHEAD_BYTES, pack
 from protocols.wire.topics import TOPIC_BYTES_MAX, Topic
 
 log = logging.getLogger("aonode.net.batcher")
@@ -97,7 +97,9 @@ class _Lane:
 class Batcher:
     """Takes entries without waiting, publishes them in batches, in order per topic and shard."""
 
-    def __init__(self, wire: Wire, pack: Pack, *, lane_bytes_max: int = LANE_BYTES_MAX) -> None:
+    def __init__(
+        self, wire: Wire, pack: Pack = pack, *, lane_bytes_max: int = LANE_BYTES_MAX
+    ) -> None:
         """`pack` joins the entries of a batched topic into one payload."""
         self._wire = wire
         self._pack = pack
@@ -106,7 +108,7 @@ class Batcher:
         self._nursery: trio.Nursery | None = None
         self.counts = BatchCounts()
 
-    def put(self, topic: Topic, shard: int, entry: bytes) -> bool:
+    async def put(self, topic: Topic, shard: int, entry: bytes) -> bool:
         """Put `entry` in line; False, and counted, if there is no room for it.
 
         What is dropped here is as if lost on the way: resends repair it.

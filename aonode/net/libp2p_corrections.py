@@ -21,12 +21,14 @@ from libp2p.crypto.x25519 import create_new_key_pair as new_x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection import swarm_connection
+from libp2p.network.stream.exceptions import StreamError
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_ID
 from libp2p.security.noise.transport import Transport as NoiseTransport
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_ID
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.tools.anyio_service.trio_manager import TrioManager
@@ -132,7 +134,8 @@ class Corrections:
     """An RPC is copied, split and serialised again for every peer. Report: serialise once."""
     dead_streams: bool = True
     """With two connections to a peer, the pubsub stream stays on the one that has closed until
-    something is lost. Report: follow the connection that carries the stream."""
+    something is lost; then the peer's subscriptions are forgotten for good, though it still says
+    them. Report: follow the connection that carries the stream; forget with the inbound one."""
 
 
 def corrections_off(*names: str) -> Corrections:
@@ -217,6 +220,9 @@ class InboundStreams:
         self._open[peer] = self._open.get(peer, 0) + 1
         try:
             await self._inner(stream)
+        except (MuxedStreamError, StreamError) as error:
+            log.debug("stream of %s ended: %r", peer, error)
+            await stream.reset()
         except Exception as error:
             self.contained += 1
             log.info("stream of %s ended: %r", peer, error)

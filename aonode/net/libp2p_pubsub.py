@@ -127,6 +127,8 @@ class NodePubsub(Pubsub):
         self._sequence = sequence
         self.counts = Counts()
         self.queued_bytes: dict[ID, int] = {}
+        self._inbound: dict[ID, int] = {}
+        """Streams on which each peer sends to us."""
         correct_seen_cache(self, corrections)
 
     def get_hello_packet(self) -> rpc_pb2.RPC:
@@ -144,10 +146,19 @@ class NodePubsub(Pubsub):
     # What arrives.
 
     async def continuously_read_stream(self, stream: INetStream) -> None:
-        if not self.corrections.buffered_reader:
-            await super().continuously_read_stream(stream)
-            return
         peer = stream.muxed_conn.peer_id
+        self._inbound[peer] = self._inbound.get(peer, 0) + 1
+        try:
+            if self.corrections.buffered_reader:
+                await self._read_stream(peer, stream)
+            else:
+                await super().continuously_read_stream(stream)
+        finally:
+            self._inbound[peer] -= 1
+            if not self._inbound[peer]:
+                del self._inbound[peer]
+
+    async def _read_stream(self, peer: ID, stream: INetStream) -> None:
         reader = ChunkReader(stream)
         while True:
             frame = await reader.frame(self.max_inbound_rpc_size)
@@ -215,6 +226,20 @@ class NodePubsub(Pubsub):
         else:
             counts.accepted += 1
         return verdict is Verdict.ACCEPT
+
+    def _handle_dead_peer(self, peer_id: ID) -> None:
+        """Our stream to a peer ended. What it told us on its own stream still holds, if that does.
+
+        py-libp2p forgets the subscriptions, and as the peer's stream is well it never repeats them.
+        """
+        told: list[str] = []
+        if self.corrections.dead_streams and peer_id in self._inbound:
+            told = [name for name, peers in self.peer_topics.items() if peer_id in peers]
+        super()._handle_dead_peer(peer_id)
+        for name in told:
+            self.peer_topics.setdefault(name, set()).add(peer_id)
+        if told:
+            self._peer_subscription_count[peer_id] = len(told)
 
     def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
         """Nobody reads subscription channels here: the door has had the message."""

@@ -53,7 +53,7 @@ async def test_an_idle_batcher_sends_at_once(autojump_clock: MockClock) -> None:
         wire, batcher = await started(nursery)
         begun = trio.current_time()
         for number in range(3):
-            batcher.put(Topic.SLOTS, 0, entry(number))
+            await batcher.put(Topic.SLOTS, 0, entry(number))
             await trio.sleep(1)
         assert wire.left == [(begun + n, [entry(n)]) for n in range(3)]
         nursery.cancel_scope.cancel()
@@ -63,7 +63,7 @@ async def test_under_load_a_batch_leaves_every_20_ms(autojump_clock: MockClock) 
     async with trio.open_nursery() as nursery:
         wire, batcher = await started(nursery)
         for number in range(1000):
-            batcher.put(Topic.SLOTS, 0, entry(number))
+            await batcher.put(Topic.SLOTS, 0, entry(number))
             await trio.sleep(0.001)
         await batcher.flush()
         assert [e for _, entries in wire.left for e in entries] == [entry(n) for n in range(1000)]
@@ -82,7 +82,7 @@ async def test_more_load_makes_larger_batches_not_more(autojump_clock: MockClock
             wire, batcher = await started(nursery)
             wire.takes_s = 0.01
             for number in range(per_second):
-                batcher.put(Topic.SLOTS, 0, entry(number, 20))
+                await batcher.put(Topic.SLOTS, 0, entry(number, 20))
                 await trio.sleep(1 / per_second)
             await batcher.flush()
             payloads.append(len(wire.left) / per_second)
@@ -95,10 +95,10 @@ async def test_more_load_makes_larger_batches_not_more(autojump_clock: MockClock
 async def test_a_batch_closes_at_64_kib(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         wire, batcher = await started(nursery)
-        batcher.put(Topic.SLOTS, 0, entry(0))
+        await batcher.put(Topic.SLOTS, 0, entry(0))
         await trio.sleep(0.001)
         for number in range(1, 20):
-            batcher.put(Topic.SLOTS, 0, entry(number, 16 << 10))
+            await batcher.put(Topic.SLOTS, 0, entry(number, 16 << 10))
         await trio.sleep(0.001)
         assert len(wire.left) > 1, "64 KiB do not wait for the 20 ms"
         await batcher.flush()
@@ -112,11 +112,11 @@ async def test_a_slow_publish_holds_the_next_for_200_ms_at_most(autojump_clock: 
         wire, batcher = await started(nursery)
         wire.takes_s = 10.0
         begun = trio.current_time()
-        batcher.put(Topic.SLOTS, 0, entry(0))
+        await batcher.put(Topic.SLOTS, 0, entry(0))
         await trio.sleep(0.05)
-        batcher.put(Topic.SLOTS, 0, entry(1))
+        await batcher.put(Topic.SLOTS, 0, entry(1))
         await trio.sleep(0.1)
-        batcher.put(Topic.SLOTS, 0, entry(2))
+        await batcher.put(Topic.SLOTS, 0, entry(2))
         await trio.sleep(1)
         assert [entries for _, entries in wire.left] == [[entry(0)], [entry(1), entry(2)]]
         assert wire.left[1][0] == pytest.approx(begun + 0.05 + WAIT_S_MAX)
@@ -128,9 +128,9 @@ async def test_a_batch_leaves_with_the_publish_before_it(autojump_clock: MockClo
         wire, batcher = await started(nursery)
         wire.takes_s = 0.1
         begun = trio.current_time()
-        batcher.put(Topic.SLOTS, 0, entry(0))
+        await batcher.put(Topic.SLOTS, 0, entry(0))
         await trio.sleep(0.03)
-        batcher.put(Topic.SLOTS, 0, entry(1))
+        await batcher.put(Topic.SLOTS, 0, entry(1))
         await batcher.flush()
         assert wire.left[1][0] == pytest.approx(begun + 0.1)
         nursery.cancel_scope.cancel()
@@ -140,8 +140,8 @@ async def test_lanes_do_not_wait_for_each_other(autojump_clock: MockClock) -> No
     async with trio.open_nursery() as nursery:
         wire, batcher = await started(nursery)
         for shard in range(3):
-            batcher.put(Topic.SLOTS, shard, entry(shard))
-        batcher.put(Topic.MESSAGES, 0, entry(9))
+            await batcher.put(Topic.SLOTS, shard, entry(shard))
+        await batcher.put(Topic.MESSAGES, 0, entry(9))
         begun = trio.current_time()
         await batcher.flush()
         assert [at for at, _ in wire.left] == [begun] * 4
@@ -153,7 +153,7 @@ async def test_topics_without_batches_send_entry_by_entry(autojump_clock: MockCl
         wire, batcher = await started(nursery)
         sent = [b"announcement %d" % number for number in range(5)]
         for payload in sent:
-            batcher.put(Topic.UNITS, 0, payload)
+            await batcher.put(Topic.UNITS, 0, payload)
         await batcher.flush()
         assert [entries for _, entries in wire.left] == [[payload] for payload in sent]
         nursery.cancel_scope.cancel()
@@ -162,20 +162,20 @@ async def test_topics_without_batches_send_entry_by_entry(autojump_clock: MockCl
 async def test_bounds(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         wire, batcher = await started(nursery, lane_bytes_max=100_000)
-        assert not batcher.put(Topic.SLOTS, 0, bytes(TOPIC_BYTES_MAX[Topic.SLOTS]))
-        assert not batcher.put(Topic.UNITS, 0, bytes(TOPIC_BYTES_MAX[Topic.UNITS] + 1))
-        taken = [batcher.put(Topic.SLOTS, 0, entry(n, 10_000)) for n in range(20)]
+        assert not await batcher.put(Topic.SLOTS, 0, bytes(TOPIC_BYTES_MAX[Topic.SLOTS]))
+        assert not await batcher.put(Topic.UNITS, 0, bytes(TOPIC_BYTES_MAX[Topic.UNITS] + 1))
+        taken = [await batcher.put(Topic.SLOTS, 0, entry(n, 10_000)) for n in range(20)]
         assert taken == [True] * 9 + [False] * 11
         assert batcher.counts.dropped == 13
         await batcher.flush()
         wire.refuse = True
-        assert batcher.put(Topic.SLOTS, 0, entry(1))
+        assert await batcher.put(Topic.SLOTS, 0, entry(1))
         await batcher.flush()
         assert batcher.counts.failed == 1
         wire.refuse = False
         wire.left.clear()
         for number in range(BATCH_ENTRIES_MAX + 10):
-            batcher.put(Topic.SLOTS, 0, entry(number, 0))
+            await batcher.put(Topic.SLOTS, 0, entry(number, 0))
         await batcher.flush()
         assert all(len(entries) <= BATCH_ENTRIES_MAX for _, entries in wire.left)
         assert sum(len(entries) for _, entries in wire.left) == BATCH_ENTRIES_MAX + 10
@@ -185,7 +185,7 @@ async def test_bounds(autojump_clock: MockClock) -> None:
 async def test_what_is_put_before_the_start_leaves_at_the_start(autojump_clock: MockClock) -> None:
     wire = SlowWire()
     batcher = Batcher(cast(Wire, wire), pack)
-    batcher.put(Topic.SLOTS, 0, entry(0))
+    await batcher.put(Topic.SLOTS, 0, entry(0))
     async with trio.open_nursery() as nursery:
         await nursery.start(batcher.run)
         await batcher.flush()
