@@ -11,8 +11,8 @@ way to it is dropped.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, replace
 
 import trio
 
@@ -52,6 +52,8 @@ class Medium:
         self.fabric = fabric
         self.trace = trace
         self._wires: dict[NodeKey, SimWire] = {}
+        self.watchers: list[Callable[[Gossip], None]] = []
+        """Invariants that look at every publish, as it goes on the wire."""
         self._published = 0
         self._flipped: int | None = None
 
@@ -77,12 +79,15 @@ class Medium:
         if self._wires.get(wire.key) is wire:
             del self._wires[wire.key]
 
-    def faulted(self, payload: bytes) -> bytes:
-        """`payload` as it goes on the wire."""
+    def published(self, gossip: Gossip) -> Gossip:
+        """Take note of a publish; returns it as it goes on the wire."""
         self._published += 1
-        if self._published != self._flipped:
-            return payload
-        return bytes((payload[0] ^ 1,)) + payload[1:]
+        if self._published == self._flipped:
+            payload = gossip.payload
+            gossip = replace(gossip, payload=bytes((payload[0] ^ 1,)) + payload[1:])
+        for watch in self.watchers:
+            watch(gossip)
+        return gossip
 
 
 class SimWire:
@@ -155,9 +160,10 @@ class SimWire:
         if self._nursery is None:
             raise Invalid(Reason.UNAVAILABLE, "the wire is not running; publish after `run`")
         self._sequence += 1
-        payload = self._medium.faulted(payload)
-        self._medium.trace.record(self.name, "publish", topic.value, shard, payload)
-        self._flood(Gossip(self.key, self._sequence, topic, shard, payload), self.key)
+        gossip = Gossip(self.key, self._sequence, topic, shard, payload)
+        gossip = self._medium.published(gossip)
+        self._medium.trace.record(self.name, "publish", topic.value, shard, gossip.payload)
+        self._flood(gossip, self.key)
         await trio.lowlevel.checkpoint()
 
     def _flood(self, gossip: Gossip, came_from: NodeKey) -> None:

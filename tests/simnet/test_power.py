@@ -33,8 +33,7 @@ def test_cancelling_writes_and_a_power_cut_does_not() -> None:
                         await trio.sleep(1)
                         if cut:
                             drive.power_cut(power)
-                        else:
-                            scope.cancel()
+                        scope.cancel()
             except* PowerLost:
                 assert cut
             disk.close()
