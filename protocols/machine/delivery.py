@@ -66,8 +66,8 @@ RECENT_MAX = 1 << 16
 """Scheduled items remembered: more than the slots in an inbox, so that a look-up made before an
 event was posted is never too old."""
 
-Place = tuple[ProcessId, int, ItemId]
-"""Where an item stands: process, nonce, assignment id."""
+Place = tuple[ProcessId, int]
+"""Where an item stands: process and nonce."""
 
 
 class Delivery:
@@ -236,10 +236,10 @@ class Delivery:
         known = self._directory.extend(event)
         effects: list[Effect] = []
         for slot in event.slots:
-            item, place = slot.message, (process, slot.nonce, slot.assignment.id)
+            item, place = slot.message, (process, slot.nonce)
             self._seen.put(item.id, place)
             if self._outbound.take(item.id) is not None:
-                effects += self._follow(item, place, now)
+                effects += self._follow(item, place, slot.assignment.id, now)
             elif self._outbound.has_pushes and slot.nonce:
                 effects += self._superseded(item, known.info)
         return effects + self._release(process, now)
@@ -253,9 +253,11 @@ class Delivery:
         ours = None if push is None else self._outbound.take_push(push)
         return [] if ours is None else [delivered_row(ours.item.id)]
 
-    def _follow(self, item: Item, place: Place, now: int) -> list[Effect]:
+    def _follow(
+        self, item: Item, place: Place, assignment: ItemId | None, now: int
+    ) -> list[Effect]:
         """One of our items has its slot: its outcome is next."""
-        process, nonce, assignment = place
+        process, nonce = place
         outcome = Outcome(item.id, root_of(item, self._key), assignment)
         self._pushing.follow(process, nonce, outcome)
         if not is_spawned(item, self._key):
@@ -347,7 +349,7 @@ class Delivery:
         recovered, self._recovered = self._recovered, []
         for item, place in recovered:
             if place is not None:
-                effects += self._follow(item, place, now)
+                effects += self._follow(item, place, None, now)
             elif not self._has(item.id):
                 effects += self._resume(item, now)
         return effects

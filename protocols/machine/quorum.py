@@ -26,7 +26,7 @@ class Outcome:
     """The message in it: names the delivery row."""
     root: ItemId
     assignment: ItemId | None
-    """What a leaf must be about; None if only the scheduler's word for the slot is known."""
+    """What a leaf must be about; None after a restart, when only the place is known."""
     votes: dict[NodeKey, bytes] = field(default_factory=dict)
     outboxes: dict[bytes, Outbox] = field(default_factory=dict)
     """By leaf hash."""

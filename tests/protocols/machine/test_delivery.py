@@ -439,8 +439,8 @@ def test_recovery_goes_on_where_the_log_says() -> None:
     slots = log(SU, [process, placed])
     child_log = log(SU, [child])
     places = {
-        placed.id: (slots[1].process, 1, slots[1].assignment.id),
-        child.id: (child_log[0].process, 0, child_log[0].assignment.id),
+        placed.id: (slots[1].process, 1),
+        child.id: (child_log[0].process, 0),
     }
     machine = Delivery(key=MU.public, parameters=PARAMETERS, sign=MU.sign, units=UNITS)
     logs = [(chain_of(each), process_info(each[0].message)) for each in (slots, child_log)]
@@ -463,7 +463,7 @@ def test_a_told_parent_is_not_told_again_after_a_restart() -> None:
     world.outcome(deliver(world, message_item(USER, parent.id)), output(spawns=[spawn]))
     (child,) = world.rows()
     (told,) = offered(world.schedule(child))
-    at = {child.id: (child.id, 0, child.id), told.id: (parent.id, 2, told.id)}
+    at = {child.id: (child.id, 0), told.id: (parent.id, 2)}
     machine = Delivery(key=MU.public, parameters=PARAMETERS, sign=MU.sign, units=UNITS)
     logs = [(chain_of(world.logs[each.id]), process_info(each)) for each in (parent, child)]
     machine.recover([child], logs, at.get)  # type: ignore[arg-type]
