@@ -43,7 +43,6 @@ from protocols.machine.replica import Replica
 from protocols.machine.slot_log import SlotLog
 from protocols.network import Network
 from protocols.trust import Verified
-from protocols.wire.batch import pack
 from protocols.wire.item import Item
 from protocols.wire.topics import Protocol, Topic
 from protocols.wire.unit import UnitAnnouncement
@@ -92,7 +91,7 @@ class Node:
             key=parts.signer.key,
             hub=self._hub,
             wire=parts.wire,
-            batcher=Batcher(parts.wire, pack),
+            batcher=Batcher(parts.wire),
             metrics=self.registry,
             shards=parameters.shards,
         )
@@ -133,7 +132,8 @@ class Node:
 
     def _build_replica(self) -> None:
         machine = Replica(key=self._parts.signer.key)
-        machine.recover(self.replica.recover())
+        self.replica.recover()
+        machine.recover(self.replica.logs())
         self._replica_runner = self._runner("replica", machine, Scheduled, PeersChanged, UnitSeen)
         self._release.observers[Extended] = self._extended
         self._release.translators[Protocol.LOG] = self._admission.log_arrived
@@ -203,10 +203,11 @@ class Node:
         )
         machine = Delivery(
             key=parts.signer.key,
-            network=self.network,
+            parameters=self.network.parameters,
             sign=parts.signer.sign,
+            units=self.network.units,
         )
-        machine.recover(role.deliveries())
+        machine.recover(role.deliveries(), self.replica.logs(), self.replica.place)
         role.runner = self._runner(
             "messenger", machine, Extended, Evaluated, PeersChanged, UnitSeen
         )

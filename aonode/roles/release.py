@@ -61,7 +61,7 @@ class Release:
     async def __call__(self, runner: Runner, effect: Effect) -> None:
         match effect:
             case Publish():
-                self._publish(effect)
+                await self._publish(effect)
             case Send():
                 assert self.nursery is not None, "machines run inside the node's nursery"
                 self.nursery.start_soon(self._send, runner, effect)
@@ -83,11 +83,11 @@ class Release:
             case _:
                 raise AssertionError(f"{type(effect).__name__} is the runner's own effect")
 
-    def _publish(self, effect: Publish) -> None:
+    async def _publish(self, effect: Publish) -> None:
         shard = shard_of(effect.process, self._shards)
         if door := self.local_doors.get(effect.topic):
             door(self._key, pack([effect.entry]))
-        self.batcher.put(effect.topic, shard, effect.entry)
+        await self.batcher.put(effect.topic, shard, effect.entry)
 
     async def _send(self, runner: Runner, effect: Send) -> None:
         frames: tuple[bytes, ...] | None = None

@@ -42,11 +42,14 @@ class ReplicaRole:
         self._infos: dict[ProcessId, ProcessInfo] = {}
         self._waiters = Waiters()
 
-    def recover(self) -> list[tuple[Chain, ProcessInfo]]:
-        """Read where every log stands; for the replica machine."""
+    def recover(self) -> None:
+        """Read where every log stands."""
         for _, row in self._db.scan(*keyspace.prefix_range(Prefix.HEAD)):
             chain = Chain.decode(row)
             self._chains[chain.process] = chain
+
+    def logs(self) -> list[tuple[Chain, ProcessInfo]]:
+        """Where every durable log stands, and what its slot 0 says; for the machines."""
         return [(chain, self.info(chain.process)) for chain in self._chains.values()]
 
     def serve(self, wire: Wire) -> None:
@@ -118,6 +121,15 @@ class ReplicaRole:
         for key, row in self._db.scan(*keyspace.process_range(Prefix.BY_ID, id), limit=1):
             return ProcessId(key[-32:]), keyspace.nonce_of(row)
         return None
+
+    def place(self, id: bytes) -> tuple[ProcessId, int, ItemId] | None:
+        """As `find`, with the id of the assignment; for the delivery machine."""
+        found = self.find(id)
+        if found is None:
+            return None
+        assignment = self.held(*found)
+        assert assignment is not None, f"by-id row of {b64url(id)} points nowhere"
+        return *found, assignment
 
     async def wait_slot(self, id: bytes, timeout_s: float) -> tuple[ProcessId, int]:
         # Registered before the look-up: a slot that lands in between wakes the wait.
