@@ -207,7 +207,7 @@ class Node:
             sign=parts.signer.sign,
             units=self.network.units,
         )
-        machine.recover(role.deliveries(), self.replica.logs(), self.replica.place)
+        machine.recover(role.deliveries(), self.replica.logs(), self.replica.find)
         role.runner = self._runner(
             "messenger", machine, Extended, Evaluated, PeersChanged, UnitSeen
         )

@@ -122,15 +122,6 @@ class ReplicaRole:
             return ProcessId(key[-32:]), keyspace.nonce_of(row)
         return None
 
-    def place(self, id: bytes) -> tuple[ProcessId, int, ItemId] | None:
-        """As `find`, with the id of the assignment; for the delivery machine."""
-        found = self.find(id)
-        if found is None:
-            return None
-        assignment = self.held(*found)
-        assert assignment is not None, f"by-id row of {b64url(id)} points nowhere"
-        return *found, assignment
-
     async def wait_slot(self, id: bytes, timeout_s: float) -> tuple[ProcessId, int]:
         # Registered before the look-up: a slot that lands in between wakes the wait.
         with self._waiters.wait(id) as told:
