@@ -50,7 +50,7 @@ of events, so that a look-up made before an event was posted is never too old.""
 WAITING_MAX = 4096
 """Offers that wait while their log is restored."""
 WAITING_BYTES_MAX = 64 << 20
-AGAIN_MS = 500
+AGAIN_MS = 5_000
 """A known item offered sooner after the slot was last published is answered, not published."""
 
 
