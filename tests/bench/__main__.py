@@ -1,0 +1,38 @@
+"""`python -m tests.bench NAME [--json]`: figures of one part, and ratios taken in one run.
+
+Exits with 1 where a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tests.bench import corridor
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    benches = parser.add_subparsers(required=True)
+    bench = benches.add_parser("corridor", help=corridor.__doc__)
+    bench.add_argument("--messages", type=int, default=4000)
+    bench.add_argument("--singles", type=int, default=400)
+    bench.add_argument("--latency", type=int, default=100)
+    bench.add_argument("--profile", type=Path, help="directory for a profile of each node")
+    bench.set_defaults(run=corridor.run)
+    for each in benches.choices.values():
+        each.add_argument("--json", action="store_true", help="one JSON object")
+    arguments = parser.parse_args()
+    figures = arguments.run(arguments)
+    if arguments.json:
+        print(json.dumps(figures))
+    else:
+        for name, value in figures.items():
+            print(f"{name:32} {value}")
+    sys.exit(1 if figures["missed"] else 0)
+
+
+if __name__ == "__main__":
+    main()
