@@ -19,7 +19,7 @@ from aonode.crypto.signers import ItemSigner, sign_item
 from aonode.env import Env
 from aonode.verify_result import Evidence, VerifiedReceipt, VerifiedResult, Verifier
 from protocols.errors import Invalid, Reason
-from protocols.ids import ItemId, NodeKey, ProcessId, address_of, b64url
+from protocols.ids import ItemId, NodeKey, ProcessId, address_of, b64url, parse_id
 from protocols.network import Network
 from protocols.outbox import FORMAT_CBOR
 from protocols.wire.bundle import encode_bundle
@@ -28,6 +28,8 @@ from protocols.wire.item import Item, Tag, decode_item
 BUNDLE_ITEMS_MAX = 50
 """Items of one POST; a messenger takes no more."""
 PAGE_LIMIT = 250
+SCHEDULE_LIMIT = 250
+NONCE_MAX = (1 << 63) - 1
 ANSWER_BYTES_MAX = 32 << 20
 """Largest answer read from a unit."""
 TIMEOUT_S = 30.0
@@ -281,6 +283,26 @@ class Client:
             message: self.verifier.agree(rows, quorum=quorum) for message, rows in found.items()
         }
 
+    async def schedule(
+        self, process: ProcessId, *, after: int = -1, limit: int = SCHEDULE_LIMIT
+    ) -> list[tuple[int, ItemId]]:
+        """(nonce, message) of the slots after nonce `after`, as the scheduler's page tells.
+
+        Only told: a verified result is what shows that a message has its slot.
+        """
+        if self.su_url is None:
+            raise Invalid(Reason.CONFIG, "no scheduler unit's address is given")
+        query: dict[str, Any] = {"process-id": b64url(process), "limit": limit}
+        query |= {"from-nonce": after} if after >= 0 else {"to-nonce": NONCE_MAX}
+        answer = await self._get(f"{self.su_url}/{b64url(process)}", query)
+        try:
+            nodes = [edge["node"] for edge in answer["edges"]]
+            return [(_nonce(node), ItemId(parse_id(node["message"]["id"]))) for node in nodes]
+        except (KeyError, TypeError, ValueError, StopIteration):
+            raise Invalid(
+                Reason.MALFORMED, f"{self.su_url} answered with no page of its log"
+            ) from None
+
     async def dry_run(
         self, process: ProcessId, tags: Tags = (), data: str = "", *, cu: int = 0
     ) -> dict[str, Any]:
@@ -379,6 +401,11 @@ def _first_invalid(group: BaseExceptionGroup[BaseException]) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
+
+
+def _nonce(node: Any) -> int:
+    """Nonce of an edge of a scheduler's page."""
+    return int(next(t["value"] for t in node["assignment"]["tags"] if t["name"] == "Nonce"))
 
 
 def pairs(tags: Tags) -> tuple[tuple[str, str], ...]:

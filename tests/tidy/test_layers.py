@@ -37,8 +37,9 @@ HOMES = {
 """Where each library may be imported, so that it can be replaced by changing one place."""
 
 AONODE_ORDER = (
-    "toml_files", "env", "ports", "config", "api", "ops", "crypto", "verify_result", "store",
-    "engine", "processes", "net", "roles", "http", "client", "node", "cli",
+    "toml_files", "env", "ports", "config", "running", "api", "ops", "crypto", "verify_result",
+    "store", "engine", "processes", "log_check", "net", "roles", "http", "client", "node",
+    "service", "local_network", "demo", "cli", "__main__",
 )  # fmt: skip
 """The parts of a node: each imports only parts that stand before it."""
 

@@ -1,0 +1,43 @@
+"""The `aonode` command."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from importlib.metadata import version
+
+import click
+
+from aonode.cli.demo import demo
+from aonode.cli.keys import keys
+from aonode.cli.log import log
+from aonode.cli.messages import module, result, send, spawn
+from aonode.cli.node import init, run, status
+from aonode.cli.shared import Exit
+
+
+@click.group(
+    epilog="Exit codes: 0 done, 1 refused or not verified, 2 usage or settings, 3 data directory "
+    "in use, 4 data of another release, 5 key missing, 6 unreachable, 70 a bug of ours."
+)
+@click.version_option(version("aonode"), prog_name="aonode")
+def aonode() -> None:
+    """A node of an AO network, and what its users need."""
+
+
+for _verb in (init, run, demo, keys, module, spawn, send, result, log, status):
+    aonode.add_command(_verb)
+
+
+def main() -> None:
+    """Entry point. A bug of ours ends in code 70 with its trace."""
+    try:
+        aonode()
+    except (AssertionError, ExceptionGroup):
+        traceback.print_exc()
+        click.echo("aonode: this is a bug; please report the trace above", err=True)
+        sys.exit(Exit.BUG)
+
+
+if __name__ == "__main__":
+    main()
