@@ -8,8 +8,8 @@ in use is mapped into memory and must never be written to: new ones appear by re
 from __future__ import annotations
 
 import os
-import secrets
 import stat
+import tempfile
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -76,12 +76,10 @@ def _make_private(directory: Path) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     """Durable before visible: temporary name, sync, rename."""
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        temporary = Path(folder) / "code"
         with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

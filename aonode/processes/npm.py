@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import secrets
 import subprocess
 import tarfile
 import tempfile
@@ -111,9 +110,10 @@ def _keep(directory: Path, known: KnownModule, raw: bytes) -> None:
             "do not use that package",
         )
     directory.mkdir(parents=True, exist_ok=True)
-    temporary = directory / f".{secrets.token_hex(8)}.tmp"
-    temporary.write_bytes(raw)
-    temporary.replace(_path(directory, known))
+    with tempfile.TemporaryDirectory(dir=directory) as folder:
+        temporary = Path(folder) / "module"
+        temporary.write_bytes(raw)
+        temporary.replace(_path(directory, known))
 
 
 def _member(archive: tarfile.TarFile, path: str) -> bytes:
