@@ -15,12 +15,20 @@ from typing import Any
 
 import trio
 from libp2p import new_swarm
-from libp2p.abc import IMuxedConn, INetConn, INetStream, ISecureConn, ISecureTransport
+from libp2p.abc import (
+    IMuxedConn,
+    INetConn,
+    INetStream,
+    IRawConnection,
+    ISecureConn,
+    ISecureTransport,
+)
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as new_x25519_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.network.config import ConnectionConfig, RetryConfig
 from libp2p.network.connection import swarm_connection
+from libp2p.network.exceptions import SwarmException
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.network.swarm import Swarm
 from libp2p.peer.id import ID
@@ -94,6 +102,10 @@ class Corrections:
     """M. Below the high watermark every address in the peer store is dialled, at the start, every
     half minute and whenever somebody disconnects; no watermark turns it off.
     Report: off unless asked for."""
+    inbound_slots: bool = True
+    """The slot and the task of an inbound connection are kept until the swarm ends, not the
+    connection: after `max_connections` of them in all, a node is deaf for good.
+    Report: wait for the connection in `_do_handle_inbound_connection`."""
     own_port: bool = True
     """Listeners set SO_REUSEPORT, so a second node on the same port is not refused and each gets
     half of the connections. Report: only for hole punching."""
@@ -261,6 +273,8 @@ def correct_swarm(keys: KeyPair, corrections: Corrections) -> Swarm:
     assert isinstance(swarm, Swarm)
     if corrections.no_autodial:
         replace(swarm.auto_connector, "maybe_connect", _nothing)
+    if corrections.inbound_slots:
+        replace(swarm, "upgrade_inbound_raw_conn", _inbound_until_closed(swarm))
     if corrections.lean_yamux:
         replace(swarm.upgrader.muxer_multistream, "new_conn", _lean_connections(swarm))
     return swarm
@@ -277,6 +291,18 @@ def _lean_connections(swarm: Swarm) -> Any:
         return multistream._annotate_connection(LeanYamux(conn, peer_id), conn, protocol)
 
     return new_conn
+
+
+def _inbound_until_closed(swarm: Swarm) -> Any:
+    """What follows a successful upgrade waits for the swarm; so this one fails, at the end."""
+    upgrade = swarm.upgrade_inbound_raw_conn
+
+    async def upgrade_and_wait(raw_conn: IRawConnection, maddr: Multiaddr) -> IMuxedConn:
+        muxed: Any = await upgrade(raw_conn, maddr)
+        await muxed.event_closed.wait()
+        raise SwarmException("the connection has ended")
+
+    return upgrade_and_wait
 
 
 async def _nothing() -> None:

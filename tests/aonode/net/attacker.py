@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
+import trio
 from libp2p import new_host
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.keys import KeyPair
@@ -58,7 +59,13 @@ async def stranger(victim: Libp2pWire) -> AsyncIterator[BasicHost]:
     assert isinstance(host, BasicHost)
     async with host.run([Multiaddr(LISTEN)]):
         await host.connect(info_from_p2p_addr(Multiaddr(victim.addresses()[0])))
-        yield host
+        (connection,) = host.get_network().get_connections()
+        try:
+            yield host
+        finally:  # its own way out can leave the socket open
+            muxed: Any = connection.muxed_conn
+            with trio.CancelScope(shield=True), contextlib.suppress(Exception):
+                await muxed.secured_conn.close()
 
 
 async def gossip_stream(host: BasicHost, victim: Libp2pWire) -> Any:
