@@ -60,14 +60,19 @@ class FakeEnv:
 
 def evaluate(slot: Slot) -> SlotResult:
     """The only program of this world: echoes its data; `Action` boom fails, trap traps."""
-    action = slot.message.first("Action")
+    message = slot.message
+    return evaluate_fields(slot.process, slot.nonce, message.first("Action"), message.data)
+
+
+def evaluate_fields(process: ProcessId, nonce: int, action: str | None, data: bytes) -> SlotResult:
+    """As `evaluate`, of the fields it looks at."""
     if action == "boom":
         return SlotResult(Status.ERROR, codec.encode([1, None, [], "boom"]), FUEL)
     if action == "trap":
         return SlotResult(Status.TRAP, b"", FUEL)
-    output = f"{slot.nonce}:{slot.message.data.decode('utf-8', 'replace')}"
-    outbox: codec.Value = [[0, b64url(slot.process), None, [["Action", "Echo"]], b"hi"]]
-    return SlotResult(Status.OK, codec.encode([0, output, outbox, None]), FUEL + slot.nonce)
+    output = f"{nonce}:{data.decode('utf-8', 'replace')}"
+    outbox: codec.Value = [[0, b64url(process), None, [["Action", "Echo"]], b"hi"]]
+    return SlotResult(Status.OK, codec.encode([0, output, outbox, None]), FUEL + nonce)
 
 
 @dataclass
