@@ -6,7 +6,7 @@ Rule 2: a durable item is offered until its slot is seen; then the outcome of th
 Rule 3: pushed items are a pure function of the outbox entry (`pushed`), so doing all this twice,
         after a crash, schedules nothing twice.
 
-    Submit --unknown process--> waits 2 s for slot 0 --> Reply(Refusal)
+    Submit --unknown process--> waits for slot 0, then Reply(Refusal)
       '--admissible--> OPEN: row, Reply, Publish; no slot after 2 s: by stream, backing off
            OPEN --Extended shows it--> FOLLOWED (`pushing`) --quorum--> rows of what it sends, OPEN
            OPEN --its outbox entry has a slot by another messenger--> forgotten
@@ -23,7 +23,7 @@ from typing import Any
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NodeKey, ProcessId, b64url
 from protocols.machine import outbound, pushing, waiting
-from protocols.machine.directory import Directory
+from protocols.machine.directory import Directory, home
 from protocols.machine.effects import (
     Alarm,
     Answered,
@@ -48,12 +48,7 @@ from protocols.machine.pushing import Opened, Pushing
 from protocols.machine.quorum import Outcome
 from protocols.machine.recent import Recent
 from protocols.machine.rows import delivered_row, delivery_row
-from protocols.machine.waiting import (
-    RECOVERED_WAIT_MS,
-    SLOT_0_WAIT_MS,
-    Waiting,
-    WaitingRoom,
-)
+from protocols.machine.waiting import Waiting, WaitingRoom
 from protocols.network import Parameters, Unit
 from protocols.outbox import Bounds
 from protocols.wire.assignment import Chain
@@ -65,6 +60,8 @@ FOLLOWED_MAX = 1 << 18
 RECENT_MAX = 1 << 16
 """Scheduled items remembered: more than the slots in an inbox, so that a look-up made before an
 event was posted is never too old."""
+
+_CLIENTS, _TARGETS = "client-waits", "target-waits"
 
 Place = tuple[ProcessId, int]
 """Where an item stands: process and nonce."""
@@ -94,7 +91,12 @@ class Delivery:
             bounds=Bounds(parameters.output_bytes_max, parameters.outbox_max),
             computes=[unit.key for unit in units if "compute" in unit.roles],
         )
-        self._waiting = WaitingRoom()
+        self._clients = WaitingRoom(
+            _CLIENTS, count_max=waiting.CLIENTS_MAX, bytes_max=waiting.CLIENTS_BYTES_MAX
+        )
+        self._targets = WaitingRoom(
+            _TARGETS, count_max=waiting.PUSHED_MAX, bytes_max=waiting.PUSHED_BYTES_MAX
+        )
         self._seen: Recent[ItemId, Place] = Recent(RECENT_MAX)
         self._recovered: list[tuple[Item, Place | None]] = []
         self._undeliverable = 0
@@ -110,6 +112,8 @@ class Delivery:
         self._directory.recover(logs)
         for item in items:
             placed = place(item.id)
+            if placed is not None and placed[0] != home(item):
+                placed = None  # assigned to another log as well; its own is what was promised
             self._recovered.append((item, placed))
             if placed is not None and is_spawned(item, self._key):
                 told = self._signed(partial(spawned_reply, self._key, item))
@@ -130,8 +134,10 @@ class Delivery:
             case TimerFired(key=(pushing.TIMER, process)):
                 self._pushing.resume(process)
                 return self._ask(now)
-            case TimerFired(key=(waiting.TIMER, process)):
-                return self._expire(process, now)
+            case TimerFired(key=(name, process)) if name == _CLIENTS:
+                return self._expire(self._clients, process, now)
+            case TimerFired(key=(name, process)) if name == _TARGETS:
+                return self._expire(self._targets, process, now)
             case Answered(tag=outbound.TAG):
                 return self._scheduler_answered(event, now) + self._ask(now)
             case UnitSeen(unit=unit):
@@ -143,7 +149,7 @@ class Delivery:
     def status(self) -> dict[str, Any]:
         return {
             "open": len(self._outbound),
-            "waiting_for_process": len(self._waiting),
+            "waiting_for_process": len(self._clients) + len(self._targets),
             "waiting_for_outcome": self._pushing.count,
             "offered_again": self._outbound.resent,
             "undeliverable": self._undeliverable,
@@ -157,7 +163,8 @@ class Delivery:
 
     def _submit(self, event: Submit, now: int) -> list[Effect]:
         item = event.item.value
-        if event.known is not None or self._has(item.id):
+        stands = event.known is not None and event.known[0] == home(item)
+        if stands or self._has(item.id):
             return [Reply(event.ticket, item.id)]
         try:
             if self._pushing.count >= FOLLOWED_MAX:
@@ -167,8 +174,8 @@ class Delivery:
                 )
             info = self._directory.process_for(item)
             if info is None:
-                wanted = Waiting(item, event.ticket, now + SLOT_0_WAIT_MS)
-                return self._waiting.add(ProcessId(item.target or b""), wanted)
+                wanted = Waiting(item, event.ticket, now + waiting.CLIENT_WAIT_MS)
+                return self._clients.add(ProcessId(item.target or b""), wanted)
             self._directory.check_scheduler(info)
             effects = self._open(item, info, now, pushed=False)
         except Invalid as error:
@@ -193,7 +200,7 @@ class Delivery:
     def _release(self, process: ProcessId, now: int) -> list[Effect]:
         """Slot 0 is here."""
         effects: list[Effect] = []
-        for wanted in self._waiting.take(process):
+        for wanted in (*self._clients.take(process), *self._targets.take(process)):
             item, ticket = wanted.item, wanted.ticket
             if not self._has(item.id):
                 try:
@@ -208,9 +215,9 @@ class Delivery:
             effects += [] if ticket is None else [Reply(ticket, item.id)]
         return effects
 
-    def _expire(self, process: ProcessId, now: int) -> list[Effect]:
+    def _expire(self, room: WaitingRoom, process: ProcessId, now: int) -> list[Effect]:
         """Slot 0 did not come in time."""
-        over, effects = self._waiting.expired(process, now)
+        over, effects = room.expired(process, now)
         error = Invalid(
             Reason.UNKNOWN_PROCESS,
             f"process {b64url(process)} is not known here; check the id, or wait for its slot 0",
@@ -237,6 +244,8 @@ class Delivery:
         effects: list[Effect] = []
         for slot in event.slots:
             item, place = slot.message, (process, slot.nonce)
+            if process != home(item):
+                continue  # assigned by its id: not what its messenger has promised
             self._seen.put(item.id, place)
             if self._outbound.take(item.id) is not None:
                 effects += self._follow(item, place, slot.assignment.id, now)
@@ -329,8 +338,8 @@ class Delivery:
         try:
             info = self._directory.process_for(item)
             if info is None:
-                wanted = Waiting(item, None, now + SLOT_0_WAIT_MS)
-                opened = self._waiting.add(ProcessId(item.target or b""), wanted)
+                wanted = Waiting(item, None, now + waiting.PUSHED_WAIT_MS)
+                opened = self._targets.add(ProcessId(item.target or b""), wanted)
             else:
                 self._directory.check_scheduler(info)
                 opened = self._open(item, info, now, pushed=True)
@@ -362,9 +371,9 @@ class Delivery:
             return [delivered_row(item.id), *self._cannot_deliver(item.id, error.detail)]
         if info is not None:
             return self._offer(item, info, now)
-        until = now + RECOVERED_WAIT_MS if item.owner == self._key else None
+        until = now + waiting.RECOVERED_WAIT_MS if item.owner == self._key else None
         wanted = Waiting(item, None, until)
-        return self._waiting.add(ProcessId(item.target or b""), wanted, force=True)
+        return self._targets.add(ProcessId(item.target or b""), wanted, force=True)
 
     def _unit_seen(self, key: NodeKey, roles: Sequence[str], now: int) -> list[Effect]:
         if "scheduler" in roles:

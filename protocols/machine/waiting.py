@@ -13,13 +13,15 @@ from protocols.ids import ProcessId, b64url
 from protocols.machine.effects import Effect, SetTimer
 from protocols.wire.item import Item
 
-SLOT_0_WAIT_MS = 2_000
-"""How long an item waits for its process to become known."""
+CLIENT_WAIT_MS = 2_000
+"""How long a client waits for its process to become known."""
+PUSHED_WAIT_MS = 15_000
+"""The same for a pushed item, which nobody waits for: time to ask a few peers where logs stand.
+Many targets are wallets and never become known, so this times the rate of pushes is memory."""
 RECOVERED_WAIT_MS = 60_000
 """The same for a pushed item found after a restart: the replica may be catching up."""
-WAITING_MAX, WAITING_BYTES_MAX = 4096, 64 << 20
-
-TIMER = "slot-0"
+CLIENTS_MAX, CLIENTS_BYTES_MAX = 4096, 32 << 20
+PUSHED_MAX, PUSHED_BYTES_MAX = 1 << 15, 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +34,13 @@ class Waiting:
 
 
 class WaitingRoom:
-    """All waiting items, by the process they are for."""
+    """Waiting items of one kind, by the process they are for."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, *, count_max: int, bytes_max: int) -> None:
+        """`name` tells the timers of two rooms apart."""
+        self._name = name
+        self._count_max = count_max
+        self._bytes_max = bytes_max
         self._items: dict[ProcessId, list[Waiting]] = {}
         self._count = 0
         self._bytes = 0
@@ -45,7 +51,8 @@ class WaitingRoom:
     def add(self, process: ProcessId, waiting: Waiting, *, force: bool = False) -> list[Effect]:
         """Keep an item. Raises Invalid(BUSY) without room, unless the item is promised."""
         size = len(waiting.item.raw)
-        if not force and (self._count >= WAITING_MAX or self._bytes + size > WAITING_BYTES_MAX):
+        full = self._count >= self._count_max or self._bytes + size > self._bytes_max
+        if full and not force:
             raise Invalid(
                 Reason.BUSY,
                 f"process {b64url(process)} is not known, and {self._count} items wait for "
@@ -75,7 +82,7 @@ class WaitingRoom:
 
     def _timer(self, process: ProcessId) -> SetTimer:
         ends = [each.until for each in self._items[process] if each.until is not None]
-        return SetTimer((TIMER, process), min(ends))
+        return SetTimer((self._name, process), min(ends))
 
     def _forget(self, items: list[Waiting]) -> None:
         self._count -= len(items)

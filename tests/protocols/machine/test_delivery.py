@@ -160,7 +160,7 @@ def test_an_unknown_process_is_waited_for() -> None:
     world = World()
     process = process_item(USER, SU)
     message = message_item(USER, process.id)
-    assert world.submit(message) == [SetTimer((waiting.TIMER, process.id), 2_000)]
+    assert world.submit(message) == [SetTimer(("client-waits", process.id), 2_000)]
     effects = world.schedule(process, 100)
     assert reply(effects) == message.id
     assert offered(effects) == [message]
@@ -173,13 +173,27 @@ def test_an_unknown_process_is_waited_for() -> None:
 
 def test_room_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbound, "SCHEDULER_OPEN_MAX", 1)
-    monkeypatch.setattr(waiting, "WAITING_MAX", 1)
+    monkeypatch.setattr(waiting, "CLIENTS_MAX", 1)
     world = World()
     process = world.process()
     world.submit(message_item(USER, process.id))
     assert reply(world.submit(message_item(USER, process.id))).reason is Reason.BUSY
     world.submit(message_item(USER, b"q" * 32))
     assert reply(world.submit(message_item(USER, b"q" * 32))).reason is Reason.BUSY
+
+
+def test_standing_in_another_log_is_not_what_was_promised() -> None:
+    world = World()
+    process, other = world.process(), world.process()
+    message = message_item(USER, process.id)
+    elsewhere = (world.logs[other.id][0].process, 1)
+    assert only(world.on(Submit(1, Verified(message), elsewhere), 0), Persist)
+    slots = world.logs[other.id]
+    slots.append(next_slot(SU, chain_of(slots), message, 1_000))
+    extended = Extended(slots[1].process, (slots[1],), (chain_of(slots).head,))
+    assert not results(world.on(extended, 0))
+    assert world.machine.status()["open"] == 1
+    assert len(results(world.schedule(message))) == PARAMETERS.push_quorum
 
 
 # Until the slot is seen
@@ -311,7 +325,7 @@ def test_a_target_that_never_appears_is_dropped() -> None:
     assert len(world.rows()) == 2
     assert offered(effects) == []
     (pushed,) = offered(world.schedule(later, 200))
-    effects = world.on(TimerFired((waiting.TIMER, b"w" * 32)), 2_100)
+    effects = world.on(TimerFired(("target-waits", b"w" * 32)), 15_100)
     assert len(notices(effects, Undeliverable)) == 1
     assert world.rows() == [pushed]
 

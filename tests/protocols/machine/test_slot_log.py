@@ -9,7 +9,7 @@ import pytest
 
 from protocols import keyspace
 from protocols.errors import Reason
-from protocols.ids import b64url
+from protocols.ids import ProcessId, b64url
 from protocols.machine.effects import (
     Alarm,
     Answered,
@@ -111,6 +111,75 @@ def test_one_outbox_entry_gets_one_slot() -> None:
     second = message_item(other, process.id, *tags)
     assert reply(machine.on(offer(second), 0)) == 2
     assert reply(machine.on(offer(message_item(MU, process.id, *tags), pushed=2), 0)) == 2
+
+
+def two_logs() -> tuple[SlotLog, Item, Item]:
+    """A scheduler with two processes, and a message scheduled in the first one's log."""
+    machine = scheduler()
+    first, second = process_item(USER, SU), process_item(USER, SU)
+    machine.on(offer(first), 0)
+    machine.on(offer(second), 0)
+    message = message_item(USER, first.id)
+    machine.on(offer(message), 0)
+    return machine, message, second
+
+
+def test_an_item_is_assigned_by_id_to_another_log_once() -> None:
+    machine, message, second = two_logs()
+    into = ProcessId(second.id)
+    effects = machine.on(offer(message, into=into, exclude=("Data", "Tags")), 5)
+    assert reply(effects) == 1
+    (slot,) = slots_told(effects)
+    assert (slot.process, slot.message) == (into, message)
+    assert slot.assignment.exclude == ("Data", "Tags")
+    rows = [effect.key for effect in only(effects, Persist)]
+    assert keyspace.assigned_key(message.id, into) in rows
+    again = machine.on(offer(message, into=into), 6)
+    assert reply(again) == 1
+    assert not only(again, Persist)
+    process = machine.on(offer(process_item(USER, SU), into=into), 6)
+    assert reply(process) == 2
+
+
+def test_an_item_in_its_own_log_comes_whole_and_by_the_usual_rules() -> None:
+    machine, message, second = two_logs()
+    own = message_item(USER, second.id)
+    refused = machine.on(offer(own, into=ProcessId(second.id), exclude=("Data",)), 0)
+    assert reply(refused).reason is Reason.INADMISSIBLE
+    assert "Data" in reply(refused).detail
+    linked = message_item(USER, second.id, ("a+link", "x"))
+    assert reply(machine.on(offer(linked, into=ProcessId(second.id)), 0)).reason is (
+        Reason.INADMISSIBLE
+    )
+    assert reply(machine.on(offer(own, into=ProcessId(second.id)), 0)) == 1
+    assert reply(machine.on(offer(own), 0)) == 1
+
+
+def test_what_cannot_be_assigned_by_id() -> None:
+    machine, message, second = two_logs()
+    into = ProcessId(second.id)
+    assignment = message_item(USER, message.id, ("Type", "x"))
+    for item, reason in (
+        (message_item(USER, bytes(32), ("a+link", "x")), Reason.INADMISSIBLE),
+        (scheduled_as_assignment(), Reason.INADMISSIBLE),
+    ):
+        assert reply(machine.on(offer(item, into=into), 0)).reason is reason
+    nobody = ProcessId(b"n" * 32)
+    assert reply(machine.on(offer(assignment, into=nobody), 0)).reason is Reason.UNKNOWN_PROCESS
+
+
+def scheduled_as_assignment() -> Item:
+    return log(SU, [process_item(USER, SU)])[0].assignment.item
+
+
+def test_a_pushed_item_is_an_outbox_entry_of_its_own_target_only() -> None:
+    machine, _, second = two_logs()
+    tags = (("From-Process", b64url(b"p" * 32)), ("Outbox", "7.0"))
+    first = ProcessId(process_item(USER, SU).id)
+    pushed = [message_item(USER, first, *tags) for _ in range(2)]
+    into = ProcessId(second.id)
+    assert [reply(machine.on(offer(item, into=into), 0)) for item in pushed] == [1, 2]
+    assert reply(machine.on(offer(message_item(USER, into, *tags)), 0)) == 3
 
 
 def test_what_is_not_ours_or_not_admissible_is_refused() -> None:
