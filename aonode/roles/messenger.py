@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import trio
+from collections.abc import Callable, Sequence
 
 from aonode.env import Env
 from aonode.net import verification
@@ -49,21 +47,12 @@ class MessengerRole:
         checked = await self._env.offload(
             lambda: [verification.checked_item(item) for item in items]
         )
-        answers: list[Invalid | None] = [None] * len(items)
-        async with trio.open_nursery() as nursery:
-            for index, verified in enumerate(checked):
-                if isinstance(verified, Invalid):
-                    answers[index] = verified
-                else:
-                    nursery.start_soon(self._submit, index, verified, answers)
-        return answers
-
-    async def _submit(
-        self, index: int, item: Verified[Item], answers: list[Invalid | None]
-    ) -> None:
         assert self.runner is not None, "a role is run by its node"
+        good = [item for item in checked if isinstance(item, Verified)]
+        answers = iter(await self.runner.ask_many([self._submission(item) for item in good]))
+        fates = [item if isinstance(item, Invalid) else next(answers) for item in checked]
+        return [fate if isinstance(fate, Invalid) else None for fate in fates]
+
+    def _submission(self, item: Verified[Item]) -> Callable[[int], Submit]:
         known = self._replica.find(item.value.id)
-        try:
-            await self.runner.ask(lambda ticket: Submit(ticket, item, known))
-        except Invalid as error:
-            answers[index] = error
+        return lambda ticket: Submit(ticket, item, known)

@@ -112,19 +112,39 @@ class Runner:
 
     async def ask(self, make: Callable[[int], Event]) -> Any:
         """Post `make(ticket)` and wait for its Reply; raises Invalid for a Refusal, or if full."""
-        if len(self._tickets) >= TICKETS_MAX:
-            raise Invalid(Reason.BUSY, f"{self.name} has {TICKETS_MAX} open questions; try later")
-        number = next(self._ticket_numbers)
-        ticket = self._tickets[number] = _Ticket()
+        (answer,) = await self.ask_many([make])
+        if isinstance(answer, Invalid):
+            raise answer
+        return answer
+
+    async def ask_many(self, makes: Sequence[Callable[[int], Event]]) -> list[Any]:
+        """Post events in this order and wait for all their Replies; a Refusal becomes an Invalid."""
+        numbers: list[int] = []
+        answers: list[Any] = []
         try:
-            if not self.post(make(number)):
-                raise Invalid(Reason.BUSY, f"the {self.name} inbox is full; try again later")
-            await ticket.answered.wait()
+            tickets = [self._post_asking(make, numbers) for make in makes]
+            for ticket in tickets:
+                if isinstance(ticket, _Ticket):
+                    await ticket.answered.wait()
+                    value = ticket.value
+                    refused = isinstance(value, Refusal)
+                    answers.append(Invalid(value.reason, value.detail) if refused else value)
+                else:
+                    answers.append(ticket)
         finally:
-            del self._tickets[number]
-        if isinstance(ticket.value, Refusal):
-            raise Invalid(ticket.value.reason, ticket.value.detail)
-        return ticket.value
+            for number in numbers:
+                del self._tickets[number]
+        return answers
+
+    def _post_asking(self, make: Callable[[int], Event], numbers: list[int]) -> _Ticket | Invalid:
+        if len(self._tickets) >= TICKETS_MAX:
+            return Invalid(Reason.BUSY, f"{self.name} has {TICKETS_MAX} open questions; try later")
+        number = next(self._ticket_numbers)
+        if not self.post(make(number)):
+            return Invalid(Reason.BUSY, f"the {self.name} inbox is full; try again later")
+        ticket = self._tickets[number] = _Ticket()
+        numbers.append(number)
+        return ticket
 
     async def run(self, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the machine, then serve it for ever."""

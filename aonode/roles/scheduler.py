@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import trio
+from collections.abc import AsyncIterator, Callable
 
 from aonode.env import Env
 from aonode.net import verification
@@ -95,21 +93,13 @@ class SchedulerRole:
     async def _message(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
         assert self.admission is not None, "a role is run by its node"
         items = await self.admission.items(Claimed(MessageRequest.decode(body), peer))
-        fates: dict[int, MessageFate] = {}
-        async with trio.open_nursery() as nursery:
-            for index, item in enumerate(items):
-                nursery.start_soon(self._fate, index, item, peer, fates)
-        yield MessageAnswer(tuple(fates[index] for index in sorted(fates))).encode()
-
-    async def _fate(
-        self, index: int, item: Verified[Item], peer: NodeKey, fates: dict[int, MessageFate]
-    ) -> None:
         assert self.runner is not None, "a role is run by its node"
-        try:
-            nonce = await self.runner.ask(lambda ticket: self._offered(item, peer, ticket))
-            fates[index] = MessageFate(item.value.id, nonce, None)
-        except Invalid as error:
-            fates[index] = MessageFate(item.value.id, None, str(error))
+        answers = await self.runner.ask_many([self._offer_of(item, peer) for item in items])
+        fates = [_fate(item.value.id, answer) for item, answer in zip(items, answers, strict=True)]
+        yield MessageAnswer(tuple(fates)).encode()
+
+    def _offer_of(self, item: Verified[Item], peer: NodeKey) -> Callable[[int], Event]:
+        return lambda ticket: self._offered(item, peer, ticket)
 
     def _is_ours(self, item: Item) -> bool:
         """Whether the item is for a log of this scheduler; gossip carries everybody's."""
@@ -153,6 +143,13 @@ class SchedulerRole:
         raw = self._db.get(keyspace.item_key(id))
         assert raw is not None, "an item is durable before its assignment is signed"
         return decode_item(raw, size_max=self._parameters.item_bytes_max)
+
+
+def _fate(id: ItemId, answer: int | Invalid) -> MessageFate:
+    """What a messenger is told of one item."""
+    if isinstance(answer, Invalid):
+        return MessageFate(id, None, str(answer))
+    return MessageFate(id, answer, None)
 
 
 def _process_of(item: Item) -> ProcessId:
