@@ -7,7 +7,9 @@ shape is AO's compute unit's. `env` is given to the module beside every message.
 
 ao-cbor-1: canonical CBOR `[1, process, module, slot, timestamp, id, from, owner, tags, data]`:
 ids are 32 bytes, `from` and `owner` texts as AO shows them, tags pairs of texts, data bytes.
-There `from` is a From-Process tag only if the owner is one of the process's authorities.
+There `from` is a From-Process tag only if the owner is one of the process's authorities, and
+empty for an item that another process was meant to get (assigned by id): nobody sent it here.
+Withheld fields are empty.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from protocols.json1 import array, object_of, quote, text_of, without_surrogates
 from protocols.outbox import FORMAT_CBOR
 from protocols.wire.assignment import Slot
 from protocols.wire.item import Item, Tag
-from protocols.wire.process import ProcessInfo, owner_text, sender_of
+from protocols.wire.process import ProcessInfo, home_of, owner_text, sender_of
 
 CBOR_VERSION = 1
 
@@ -180,6 +182,10 @@ def _tags(tags: Iterable[Tag]) -> str:
 def cbor_call(slot: Slot, process: ProcessInfo) -> bytes:
     """The message of one slot. At nonce 0 it is the Process item."""
     assignment, item = slot.assignment, slot.message
+    hidden = assignment.exclude
+    # This convention has no target field: without this rule anybody could replay to one token a
+    # transfer that was signed for another.
+    sent_here = home_of(item) == process.id
     return encode(
         [
             CBOR_VERSION,
@@ -188,10 +194,10 @@ def cbor_call(slot: Slot, process: ProcessInfo) -> bytes:
             assignment.nonce,
             assignment.timestamp,
             item.id,
-            sender_of(item, process),
-            owner_text(item),
-            _pairs(item.tags),
-            item.data,
+            sender_of(item, process) if sent_here and "From" not in hidden else "",
+            "" if "Owner" in hidden else owner_text(item),
+            [] if "Tags" in hidden else _pairs(item.tags),
+            b"" if "Data" in hidden else item.data,
         ]
     )
 

@@ -49,7 +49,8 @@ class Offered(Event):
 
     `known` is the slot its id already has in the sign-once table; `pushed` is the nonce already
     given to the same outbox entry. The adapter looks both up; the machine remembers what it
-    assigned since.
+    assigned since. `into` is the log to assign it to by id, with the `exclude` fields withheld;
+    None for the log it is for.
     """
 
     item: Verified[Item]
@@ -57,6 +58,8 @@ class Offered(Event):
     ticket: int | None = None
     known: Slot | None = None
     pushed: int | None = None
+    into: ProcessId | None = None
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

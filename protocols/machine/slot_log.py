@@ -41,7 +41,15 @@ from protocols.trust import Verified
 from protocols.wire import batch
 from protocols.wire.assignment import Chain, Slot, assignment_of
 from protocols.wire.item import Item
-from protocols.wire.process import ProcessInfo, PushKey, admissible, process_info, push_key
+from protocols.wire.process import (
+    ProcessInfo,
+    PushKey,
+    admissible,
+    assignable,
+    home_of,
+    process_info,
+    push_key,
+)
 from protocols.wire.topics import Topic
 
 RECENT_MAX = 1 << 16
@@ -139,7 +147,7 @@ class SlotLog:
 
     def _offer(self, offered: Offered, now: int) -> list[Effect]:
         item = offered.item.value
-        process = _log_of(item)
+        process = home_of(item) if offered.into is None else offered.into
         if process is None:
             return _refuse(offered, Reason.INADMISSIBLE, "it names no process as its target")
         if self._restore.holds(process):
@@ -164,13 +172,13 @@ class SlotLog:
             hosted = Hosted(Chain.genesis(process), info)
             push = None
         else:
-            admissible(item, hosted.info, self._parameters)
+            self._check(offered, hosted.info)
             push = push_key(item, hosted.info)
             if push is not None:
                 nonce = offered.pushed if offered.pushed is not None else self._pushed.get(push)
                 if nonce is not None:
                     return _answer(offered, nonce)
-        slot = self._next(hosted, item, now)
+        slot = self._next(hosted, item, offered.exclude, now)
         self._hosted[process] = hosted
         self._published.put((process, slot.nonce), now)
         effects: list[Effect] = [*self._record(slot, push)]
@@ -194,10 +202,25 @@ class SlotLog:
             )
         return info
 
-    def _next(self, hosted: Hosted, item: Item, now: int) -> Slot:
+    def _check(self, offered: Offered, info: ProcessInfo) -> None:
+        """Raise Invalid for an item that may not enter this log."""
+        item = offered.item.value
+        if home_of(item) != info.id:
+            assignable(item, self._parameters)
+            return
+        # Its author wrote to this process: whoever asks first, it comes whole, and once.
+        if offered.exclude:
+            raise Invalid(
+                Reason.INADMISSIBLE,
+                f"item {b64url(item.id)} is for process {b64url(info.id)} itself, so no field of "
+                f"it can be withheld ({', '.join(offered.exclude)}); leave out exclude",
+            )
+        admissible(item, info, self._parameters)
+
+    def _next(self, hosted: Hosted, item: Item, exclude: tuple[str, ...], now: int) -> Slot:
         """Sign the next assignment of a log and move on."""
         chain = hosted.chain
-        draft = chain.draft(self._key, now, None if chain.nonce < 0 else item.id)
+        draft = chain.draft(self._key, now, None if chain.nonce < 0 else item.id, exclude)
         assignment = assignment_of(draft.signed(self._sign(draft.message())))
         hosted.chain = chain.next_assignment(assignment)
         return Slot(assignment, item)
@@ -333,13 +356,6 @@ class SlotLog:
                 self._waiting_bytes -= len(offered.item.value.raw)
                 effects += self._offer(offered, now)
         return effects
-
-
-def _log_of(item: Item) -> ProcessId | None:
-    """The log an item is for: its target's, or its own if it is a process."""
-    if item.first("Type") == "Process":
-        return ProcessId(item.id)
-    return None if item.target is None else ProcessId(item.target)
 
 
 def _pushed_nonce(item: Item, info: ProcessInfo, pushed: dict[PushKey, int]) -> int | None:

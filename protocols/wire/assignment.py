@@ -12,6 +12,7 @@ scheduler emits, in that order. The process item itself is nonce 0. Two chains r
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from protocols import codec, domains
@@ -157,18 +158,24 @@ def _message_and_excludes(
             Reason.MALFORMED,
             f"the assignment of nonce {nonce} must have {'no' if nonce == 0 else 'a'} Message tag",
         )
-    if not rest:
-        return message, ()
-    if len(rest) > EXCLUDES_MAX:
-        raise Invalid(Reason.OVERSIZE, f"{len(rest)} Exclude tags, at most {EXCLUDES_MAX}")
     for tag in rest:
-        if tag.name != "Exclude" or not 0 < len(tag.value) <= EXCLUDE_CHARACTERS_MAX:
+        if tag.name != "Exclude":
+            raise Invalid(Reason.MALFORMED, f"assignment tag {tag.name[:64]!r} is not an Exclude")
+    return message, check_excludes([tag.value for tag in rest])
+
+
+def check_excludes(names: Sequence[str]) -> tuple[str, ...]:
+    """Names of message fields to withhold. Raises Invalid above the bounds of an assignment."""
+    if len(names) > EXCLUDES_MAX:
+        raise Invalid(Reason.OVERSIZE, f"{len(names)} Exclude names, at most {EXCLUDES_MAX}")
+    for name in names:
+        if not 0 < len(name) <= EXCLUDE_CHARACTERS_MAX:
             raise Invalid(
                 Reason.MALFORMED,
-                f"assignment tag {tag.name[:64]!r} = {tag.value[:64]!r} is not an Exclude of "
-                f"1..{EXCLUDE_CHARACTERS_MAX} characters",
+                f"Exclude name {name[:64]!r} has {len(name)} characters, "
+                f"not 1..{EXCLUDE_CHARACTERS_MAX}",
             )
-    return message, tuple(tag.value for tag in rest)
+    return tuple(names)
 
 
 def decimal(text: str, what: str) -> int:

@@ -111,16 +111,8 @@ def admissible(item: Item, process: ProcessInfo | None, parameters: Parameters) 
     `process` is the log it is for; None iff the item is a process, the slot 0 of its own log.
     Not checked here: the signature, and that the process is this scheduler's.
     """
-    if len(item.raw) > parameters.item_bytes_max:
-        raise Invalid(
-            Reason.OVERSIZE,
-            f"item {b64url(item.id)} has {len(item.raw)} bytes, at most "
-            f"{parameters.item_bytes_max} on this network",
-        )
+    _check_bounds(item, parameters)
     _require_protocol(item)
-    for name, value in item.tags:
-        if name.endswith(LINK_SUFFIX) or value.endswith(LINK_SUFFIX):
-            raise _inadmissible(item, f"tag {name[:64]!r} is a link (it ends in {LINK_SUFFIX!r})")
     kind = item.first("Type")
     if process is None:
         if kind != "Process":
@@ -135,9 +127,41 @@ def admissible(item: Item, process: ProcessInfo | None, parameters: Parameters) 
     push_key(item, process)
 
 
-def _require_protocol(item: Item) -> None:
+def home_of(item: Item) -> ProcessId | None:
+    """The log an item is for: its target's, or its own if it is a process. It can stand in other
+    logs too (`assignable`)."""
+    if item.first("Type") == "Process":
+        return ProcessId(item.id)
+    return None if item.target is None else ProcessId(item.target)
+
+
+def assignable(item: Item, parameters: Parameters) -> None:
+    """Raise Invalid unless `item` may be assigned, by its id, to the log of a process that it is
+    not for. What it means there is the process's business: anybody may ask for it.
+
+    An item in its own log is `admissible`, however it got there.
+    """
+    _check_bounds(item, parameters)
+    if item.first("Type") == "Assignment":
+        raise _inadmissible(item, "it is an assignment; name the message it assigns")
+
+
+def _check_bounds(item: Item, parameters: Parameters) -> None:
+    """Raise Invalid above the bounds of any item in a log, or for a linked tag."""
+    if len(item.raw) > parameters.item_bytes_max:
+        raise Invalid(
+            Reason.OVERSIZE,
+            f"item {b64url(item.id)} has {len(item.raw)} bytes, at most "
+            f"{parameters.item_bytes_max} on this network",
+        )
     if len(item.tags) > ITEM_TAGS_MAX:
         raise Invalid(Reason.OVERSIZE, f"{len(item.tags)} tags, at most {ITEM_TAGS_MAX}")
+    for name, value in item.tags:
+        if name.endswith(LINK_SUFFIX) or value.endswith(LINK_SUFFIX):
+            raise _inadmissible(item, f"tag {name[:64]!r} is a link (it ends in {LINK_SUFFIX!r})")
+
+
+def _require_protocol(item: Item) -> None:
     if "ao" not in item.all("Data-Protocol"):
         raise _inadmissible(item, "it has no tag Data-Protocol = ao")
 
@@ -182,14 +206,15 @@ def sender_of(item: Item, process: ProcessInfo) -> str:
 
 
 def push_key(item: Item, process: ProcessInfo | None) -> PushKey | None:
-    """The outbox entry that `item` is, None for an item nobody pushed.
+    """The outbox entry that `item` is, None for an item nobody pushed to `process`.
 
     Its tag is `Outbox: <slot>.<index>`, of the process that From-Process names. Raises
     Invalid(INADMISSIBLE) for an Outbox tag of another form. A spawned process has no target
-    log to compare with: None for `process` None.
+    log to compare with: None for `process` None. An item that was pushed to another process and
+    assigned to this one by id is no entry for this one.
     """
     entries = item.all("Outbox")
-    if not entries or process is None:
+    if not entries or process is None or home_of(item) != process.id:
         return None
     sources = item.all("From-Process")
     if len(entries) != 1 or len(sources) != 1:

@@ -12,6 +12,7 @@ An answer without frames says "not here".
     /ao/heads/1     [scheduler | null, [process, ...]]      [[process, nonce, head], ...]
     /ao/result/1    [process, first, last, wait ms, raw?]   byte strings of
                                                             [[receipt, raw | null], ...]
+    /ao/assign/1    [process, item id, [field name, ...]]   [0, assignment] | [1, reason, text]
 """
 
 from __future__ import annotations
@@ -25,12 +26,18 @@ from protocols.ids import Address, ItemId, ProcessId
 from protocols.limits import (
     BATCH_ENTRIES_MAX,
     HEADS_PROCESSES_MAX,
+    ITEM_BYTES_MIN,
     LOG_RANGE_SLOTS_MAX,
     RESULT_RANGE_SLOTS_MAX,
     RESULT_WAIT_MS_MAX,
 )
 from protocols.wire import batch, shape
-from protocols.wire.assignment import Slot
+from protocols.wire.assignment import (
+    EXCLUDE_CHARACTERS_MAX,
+    EXCLUDES_MAX,
+    Slot,
+    check_excludes,
+)
 from protocols.wire.batch import ItemRef, SlotRef
 from protocols.wire.topics import FRAME_BYTES_MAX
 
@@ -361,3 +368,69 @@ class MessageAnswer:
                 )
             )
         return cls(tuple(fates))
+
+
+# Assigning by id
+
+
+@dataclass(frozen=True, slots=True)
+class AssignRequest:
+    """Ask a scheduler to give an existing item a slot in another log.
+
+    The scheduler has the item, or fetches it by `/ao/item/1` from whoever asks."""
+
+    process: ProcessId
+    item: ItemId
+    exclude: tuple[str, ...]
+    """Message fields to withhold from the process."""
+
+    def encode(self) -> bytes:
+        return codec.encode((self.process, self.item, self.exclude))
+
+    @classmethod
+    def decode(cls, body: bytes) -> AssignRequest:
+        size_max = 128 + EXCLUDES_MAX * (EXCLUDE_CHARACTERS_MAX * 4 + 3)
+        fields = shape.record(codec.decode(body, size_max=size_max), "assign request", 3)
+        process, item, exclude = fields
+        names = shape.array(exclude, "excluded fields", most=EXCLUDES_MAX)
+        most = EXCLUDE_CHARACTERS_MAX * 4
+        return cls(
+            ProcessId(shape.identifier(process, "process")),
+            ItemId(shape.identifier(item, "item id")),
+            check_excludes([shape.text(name, "excluded field", most=most) for name in names]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AssignAnswer:
+    """Answer of `/ao/assign/1`, one frame: the durable assignment, raw, or a refusal."""
+
+    assignment_raw: bytes | None
+    refusal: Invalid | None
+
+    def encode(self) -> bytes:
+        """A refusal longer than `REFUSAL_BYTES_MAX` is cut short."""
+        if self.refusal is not None:
+            return codec.encode((1, str(self.refusal.reason), _shortened(self.refusal.detail)))
+        return codec.encode((0, self.assignment_raw))
+
+    @classmethod
+    def decode(cls, frame: bytes) -> AssignAnswer:
+        value = codec.decode(frame, size_max=FRAME_BYTES_MAX)
+        match value:
+            case [0, assignment] if type(value[0]) is int:
+                least, most = ITEM_BYTES_MIN, batch.ASSIGNMENT_BYTES_MAX
+                return cls(shape.octets(assignment, "assignment", least=least, most=most), None)
+            case [1, reason, detail] if type(value[0]) is int:
+                text = shape.text(detail, "refusal", most=REFUSAL_BYTES_MAX)
+                return cls(None, Invalid(_reason(reason), text))
+        raise Invalid(
+            Reason.MALFORMED, "an assign answer is neither [0, assignment] nor [1, reason, text]"
+        )
+
+
+def _reason(value: codec.Value) -> Reason:
+    text = shape.text(value, "reason of a refusal", most=32)
+    if text not in {str(reason) for reason in Reason}:
+        raise Invalid(Reason.MALFORMED, f"{text!r} is no reason for a refusal")
+    return Reason(text)

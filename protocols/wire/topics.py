@@ -28,6 +28,8 @@ class Protocol(enum.StrEnum):
     HEADS = "/ao/heads/1"
     RESULT = "/ao/result/1"
     MODULE = "/ao/module/1"
+    ASSIGN = "/ao/assign/1"
+    """Have an existing item assigned to a log by id; answer: the assignment, or why not."""
 
 
 SHARDED = frozenset({Topic.MESSAGES, Topic.SLOTS, Topic.PROOFS})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,6 +134,34 @@ def test_cbor_call_has_the_stated_fields() -> None:
         [list(tag) for tag in slot.message.tags],
         slot.message.data,
     ]
+
+
+def test_an_item_for_another_process_is_from_nobody_in_cbor() -> None:
+    """A transfer signed for one token must not move another one's money."""
+    case = CALLS["assigned by id, withheld fields"]
+    slot = slot_of_case(case)
+    fields = decode(bytes.fromhex(case["cbor"]), size_max=4096)
+    assert isinstance(fields, list)
+    assert fields[6:] == [
+        "",
+        b64url(slot.message.owner_address),
+        [["Data-Protocol", "ao"], ["Variant", "ao.TN.1"], ["Type", "Message"]],
+        b"",
+    ]
+    assert fields[5] == slot.message.id
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "empty"),
+    [("From", 6, ""), ("Owner", 7, ""), ("Tags", 8, []), ("Data", 9, b"")],
+)
+def test_withheld_fields_are_empty_in_cbor(name: str, place: int, empty: Any) -> None:
+    slot = slot_of_case(CALLS["plain"])
+    hidden = Slot(replace(slot.assignment, exclude=(name,)), slot.message)
+    whole, cut = (decode(abi.cbor_call(each, INFO), size_max=4096) for each in (slot, hidden))
+    assert isinstance(whole, list)
+    assert cut == [*whole[:place], empty, *whole[place + 1 :]]
+    assert whole[place] != empty
 
 
 def test_env_for_cbor_is_empty() -> None:

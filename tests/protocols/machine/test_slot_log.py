@@ -142,7 +142,7 @@ def test_an_item_is_assigned_by_id_to_another_log_once() -> None:
 
 
 def test_an_item_in_its_own_log_comes_whole_and_by_the_usual_rules() -> None:
-    machine, message, second = two_logs()
+    machine, _, second = two_logs()
     own = message_item(USER, second.id)
     refused = machine.on(offer(own, into=ProcessId(second.id), exclude=("Data",)), 0)
     assert reply(refused).reason is Reason.INADMISSIBLE

@@ -12,6 +12,8 @@ from protocols.wire.item import Item
 from protocols.wire.process import (
     ProcessInfo,
     admissible,
+    assignable,
+    home_of,
     is_authority,
     memory_bytes,
     memory_limit,
@@ -165,6 +167,27 @@ def test_push_key_of_an_authority_has_no_owner() -> None:
     assert stranger == replace(key, owner=USER.address)
     assert push_key(message_item(process.id, FROM), process) is None
     assert push_key(process_item(), None) is None
+
+
+def test_home_is_the_log_an_item_is_for() -> None:
+    process = process_item()
+    assert home_of(process) == ProcessId(process.id)
+    assert home_of(message_item(SOURCE)) == ProcessId(SOURCE)
+    assert home_of(sign_item(USER, tags=tags())) is None
+
+
+def test_assignable_is_almost_anything() -> None:
+    for item in (process_item(), message_item(SOURCE, drop=["Data-Protocol", "Type"])):
+        assignable(item, PARAMETERS)
+    assert push_key(message_item(SOURCE, FROM, ("Outbox", "x")), info()) is None
+    for wrong, reason in (
+        (message_item(SOURCE, ("a", "b+link")), Reason.INADMISSIBLE),
+        (message_item(SOURCE, ("Type", "Assignment"), drop=["Type"]), Reason.INADMISSIBLE),
+        (message_item(SOURCE, data=bytes(PARAMETERS.item_bytes_max)), Reason.OVERSIZE),
+    ):
+        with pytest.raises(Invalid) as refusal:
+            assignable(wrong, PARAMETERS)
+        assert refusal.value.reason is reason
 
 
 def test_outbox_tag_is_read_back() -> None:

@@ -149,6 +149,29 @@ def test_a_full_message_answer_fits_a_frame() -> None:
     assert answer.fates[0].refusal == "é" * 96
 
 
+def test_assign_answers() -> None:
+    refused = streams.AssignAnswer(None, Invalid(Reason.INADMISSIBLE, "é" * 500))
+    read = streams.AssignAnswer.decode(refused.encode()).refusal
+    assert read is not None
+    assert (read.reason, read.detail) == (Reason.INADMISSIBLE, "é" * 96)
+    wrong_answers: list[codec.Value] = [
+        [0, bytes(79)],
+        [False, bytes(80)],
+        [1, "moody", "x"],
+        [2, "busy", "x"],
+        [],
+    ]
+    for wrong in wrong_answers:
+        with pytest.raises(Invalid):
+            streams.AssignAnswer.decode(codec.encode(wrong))
+
+
+@pytest.mark.parametrize("exclude", [["x"] * 17, [""], ["x" * 65], [b"x"], "x"])
+def test_excluded_fields_are_bounded(exclude: codec.Value) -> None:
+    with pytest.raises(Invalid):
+        streams.AssignRequest.decode(codec.encode([bytes(32), bytes(32), exclude]))
+
+
 def test_message_request_is_a_batch() -> None:
     body = streams.MessageRequest((codec.encode((0, bytes(80))),)).encode()
     assert streams.MessageRequest.decode(body) == [InlineItem(bytes(80))]

@@ -59,8 +59,11 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
     "heads": again_heads,
     "result_request": lambda blob: streams.ResultRequest.decode(blob).encode(),
     "message_answer": lambda blob: streams.MessageAnswer.decode(blob).encode(),
+    "assign_request": lambda blob: streams.AssignRequest.decode(blob).encode(),
+    "assign_answer": lambda blob: streams.AssignAnswer.decode(blob).encode(),
+    "assign_answer_refused": lambda blob: streams.AssignAnswer.decode(blob).encode(),
 }
-RULES = {"heads_request_named": "heads-request"}
+RULES = {"heads_request_named": "heads-request", "assign_answer_refused": "assign-answer"}
 
 
 @pytest.mark.parametrize("name", READERS)

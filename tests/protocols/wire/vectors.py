@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NetworkId, NodeKey, b64url
 from protocols.wire import batch, streams
 from protocols.wire.unit import UnsignedUnit
@@ -72,6 +73,8 @@ def streams_vectors() -> Any:
         streams.MessageFate(item, None, "inadmissible: it has no tag Data-Protocol = ao"),
         streams.MessageFate(item, None, None),
     )
+    assignment = slots[1].assignment.item.raw
+    refusal = Invalid(Reason.UNKNOWN_ITEM, "no item of this id is known here")
     result = streams.ResultEntry(b"receipt", b'{"Output":""}')
     return {
         "item_request": streams.ItemRequest(item).encode().hex(),
@@ -86,6 +89,9 @@ def streams_vectors() -> Any:
             for frame in streams.encode_results([result, streams.ResultEntry(b"receipt", None)])
         ],
         "message_answer": streams.MessageAnswer(fates).encode().hex(),
+        "assign_request": streams.AssignRequest(process, item, ("Data", "Tags")).encode().hex(),
+        "assign_answer": streams.AssignAnswer(assignment, None).encode().hex(),
+        "assign_answer_refused": streams.AssignAnswer(None, refusal).encode().hex(),
     }
 
 
