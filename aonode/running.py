@@ -46,6 +46,8 @@ def read_running(directory: Path) -> Running | None:
         raise Invalid(Reason.CONFIG, f"{path} cannot be read: {error}; remove it") from None
 
 
-def remove_running(directory: Path) -> None:
-    """The node has stopped."""
-    (directory / FILE).unlink(missing_ok=True)
+def remove_running(directory: Path, pid: int) -> None:
+    """The node `pid` has stopped: its file goes, another node's stays."""
+    running = read_running(directory)
+    if running is not None and running.pid == pid:
+        (directory / FILE).unlink(missing_ok=True)

@@ -175,11 +175,10 @@ def run(config_file: Path | None, **given: Any) -> None:
         ready = {"key": key, "addresses": addresses, "urls": started.urls}
         click.echo(json.dumps(ready))
 
-    remove_running(directory)
     try:
         trio.run(partial(serve, settings, announce=announce))
     finally:
-        remove_running(directory)
+        remove_running(directory, os.getpid())
 
 
 def _plain(value: Any) -> Any:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from aonode.cli.__main__ import aonode
 from aonode.cli.shared import Exit
 from aonode.config import load_network, load_settings
-from aonode.running import Running, read_running, write_running
+from aonode.running import Running, read_running, remove_running, write_running
 from protocols.errors import Invalid
 
 ID = "A" * 43
@@ -145,7 +145,10 @@ def test_running_file(tmp_path: Path) -> None:
     assert read_running(tmp_path) is None
     running = Running(7, "key", ["/ip4/127.0.0.1/tcp/1"], {"compute": ["http://127.0.0.1:2"]})
     write_running(tmp_path, running)
+    remove_running(tmp_path, 8)
     assert read_running(tmp_path) == running
+    remove_running(tmp_path, 7)
+    assert read_running(tmp_path) is None
     (tmp_path / "running.json").write_text("{")
     with pytest.raises(Invalid, match="remove it"):
         read_running(tmp_path)
