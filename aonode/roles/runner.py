@@ -118,7 +118,7 @@ class Runner:
         return answer
 
     async def ask_many(self, makes: Sequence[Callable[[int], Event]]) -> list[Any]:
-        """Post events in this order and wait for all their Replies; a Refusal becomes an Invalid."""
+        """Post events in this order and wait for all their Replies; a Refusal becomes Invalid."""
         numbers: list[int] = []
         answers: list[Any] = []
         try:
