@@ -49,6 +49,7 @@ class Peers(INotifee):
         self._limiter = trio.CapacityLimiter(DIALS_MAX)
         self.on_closed: Callable[[INetConn], None] = lambda connection: None
         self.dials_failed = 0
+        self.dials_done = 0
 
     # What the node wants.
 
@@ -105,6 +106,7 @@ class Peers(INotifee):
                 with trio.move_on_after(DIAL_DEADLINE_S):
                     try:
                         await self._dial_address(id_of_key(peer), address)
+                        self.dials_done += 1
                     except Exception as error:
                         self.dials_failed += 1
                         log.debug("could not dial %s: %r", address, error)

@@ -75,9 +75,10 @@ async def test_under_load_a_batch_leaves_every_20_ms(autojump_clock: MockClock) 
         nursery.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 async def test_more_load_makes_larger_batches_not_more(autojump_clock: MockClock) -> None:
     payloads = []
-    for per_second in (10, 100, 1000, 5000):
+    for per_second in (10, 100, 1000, 3000):
         async with trio.open_nursery() as nursery:
             wire, batcher = await started(nursery)
             wire.takes_s = 0.01

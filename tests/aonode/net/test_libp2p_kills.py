@@ -24,6 +24,8 @@ from protocols.wire.topics import Topic
 from tests.aonode.net import attacker
 from tests.aonode.net.world import Heard, make_wire, running, seed_of, until
 
+pytestmark = pytest.mark.slow
+
 Scenario = Callable[[Corrections], Awaitable[None]]
 
 MALFORMED = encode_varint_prefixed(b"\xff" * 5)
@@ -88,19 +90,16 @@ def sends(frame: bytes) -> Scenario:
     return scenario
 
 
-@pytest.mark.slow
 def test_a_malformed_rpc_ends_its_stream_and_not_the_process() -> None:
     assert not dies(sends(MALFORMED), Corrections())
     assert dies(sends(MALFORMED), corrections_off("contain"))
 
 
-@pytest.mark.slow
 def test_a_garbage_key_is_a_bad_signature_and_not_the_end() -> None:
     assert not dies(sends(GARBAGE_KEY), corrections_off("contain"))
     assert dies(sends(GARBAGE_KEY), corrections_off("contain", "inline_keys_only"))
 
 
-@pytest.mark.slow
 def test_a_door_that_raises_is_our_bug_and_not_the_end() -> None:
     async def scenario(corrections: Corrections) -> None:
         def broken(origin: bytes, payload: bytes) -> Verdict:
@@ -123,7 +122,6 @@ def test_a_door_that_raises_is_our_bug_and_not_the_end() -> None:
     assert not dies(scenario, corrections_off("contain"))
 
 
-@pytest.mark.slow
 def test_a_stream_handler_that_raises_ends_its_stream_and_not_the_process() -> None:
     async def scenario(corrections: Corrections) -> None:
         victim, door = make_wire(1, corrections=corrections), Heard()
@@ -178,7 +176,6 @@ SURVIVED = {
 }
 
 
-@pytest.mark.slow
 def test_other_strange_input_does_no_harm() -> None:
     async def scenario(corrections: Corrections) -> None:
         victim, door = make_wire(1, corrections=corrections), Heard()
@@ -196,7 +193,6 @@ def test_other_strange_input_does_no_harm() -> None:
     assert not dies(scenario, Corrections())
 
 
-@pytest.mark.slow
 def test_nobody_is_somebody_else() -> None:
     found: list[bool] = []
 
@@ -212,7 +208,6 @@ def test_nobody_is_somebody_else() -> None:
     assert found == [False, True]
 
 
-@pytest.mark.slow
 async def test_who_forwards_forgeries_is_banned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aonode.net.libp2p_wire.FORGIVE_S", 0.1)
     victim, door = make_wire(1), Heard()

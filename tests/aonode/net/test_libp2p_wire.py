@@ -17,6 +17,8 @@ from protocols.ids import NodeKey
 from protocols.wire.topics import FRAME_BYTES_MAX, TOPIC_BYTES_MAX, Protocol, Topic
 from tests.aonode.net.world import Heard, gossiping, make_wire, running, start_of, until
 
+pytestmark = pytest.mark.slow
+
 
 async def test_two_nodes_hear_each_other_and_not_themselves() -> None:
     async with gossiping(2) as ((a, b), (at_a, at_b)):
@@ -27,7 +29,6 @@ async def test_two_nodes_hear_each_other_and_not_themselves() -> None:
         assert at_a.messages == [(b.key, b"from b")]
 
 
-@pytest.mark.slow
 async def test_five_nodes_hear_each_message_once() -> None:
     async with gossiping(5) as (wires, doors):
         sent = [b"message %d" % number for number in range(40)]
@@ -40,7 +41,6 @@ async def test_five_nodes_hear_each_message_once() -> None:
             assert sorted(door.payloads()) == sorted(expected)
 
 
-@pytest.mark.slow
 async def test_a_message_reaches_who_is_not_a_neighbour() -> None:
     a, b, c = (make_wire(number) for number in range(3))
     doors = [Heard() for _ in range(3)]
@@ -56,7 +56,6 @@ async def test_a_message_reaches_who_is_not_a_neighbour() -> None:
         assert a.peers() == (b.key,)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("verdict", [Verdict.REJECT, Verdict.IGNORE])
 async def test_what_a_door_does_not_accept_goes_no_further(verdict: Verdict) -> None:
     a, b, c = (make_wire(number) for number in range(3))
@@ -222,7 +221,6 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind() -> None:
         assert await client.request(server.key, Protocol.ITEM, b"x", frames_max=2)
 
 
-@pytest.mark.slow
 async def test_a_peer_that_comes_back_is_meshed_again() -> None:
     a, b = make_wire(1), make_wire(2)
     at_a = Heard()
@@ -243,7 +241,6 @@ async def test_a_peer_that_comes_back_is_meshed_again() -> None:
             await until(lambda: a.peers() == (b.key,))
 
 
-@pytest.mark.slow
 async def test_a_wanted_peer_is_redialled_until_it_is_there() -> None:
     early = make_wire(1)
     door = Heard()
