@@ -329,6 +329,7 @@ class Node:
             "addresses": list(self._parts.wire.addresses()),
             "peers": [b64url(peer) for peer in self._parts.wire.peers()],
             "processes": len(self.replica.processes()),
+            "slots": self.replica.total(),
             "machines": {
                 runner.name: {**runner.machine.status(), "inbox": runner.depth()}
                 for runner in self._hub.runners

@@ -76,6 +76,10 @@ class ReplicaRole:
             self._waiters.tell(slot.message.id, place)
             self._waiters.tell(slot.assignment.id, place)
 
+    def total(self) -> int:
+        """Slots of all followed logs."""
+        return sum(chain.nonce + 1 for chain in self._chains.values())
+
     # ReplicaApi
 
     def processes(self) -> list[ProcessId]:

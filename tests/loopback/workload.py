@@ -13,7 +13,7 @@ from aonode.env import ProductionEnv
 from aonode.local_network import LocalNetwork
 from aonode.processes import token_wasm
 from aonode.verify_result import VerifiedResult
-from protocols.ids import ItemId, ProcessId, b64url
+from protocols.ids import ItemId, ProcessId, address_of, b64url
 from protocols.wire.item import Item
 from protocols.wire.outcome import Status
 
@@ -36,7 +36,7 @@ class Workload:
         sender, receiver = self.users[user], self.users[(user + 1) % len(self.users)]
         tags = {
             "Action": "Transfer",
-            "Recipient": b64url(receiver.signer.address),
+            "Recipient": b64url(address_of(receiver.signer.owner)),
             "Quantity": "1",
         }
         return [sender.message(self.process, tags) for _ in range(count)]
@@ -70,7 +70,7 @@ async def start_workload(network: LocalNetwork, http: httpx.AsyncClient, users: 
         (
             {
                 "Action": "Transfer",
-                "Recipient": b64url(client.signer.address),
+                "Recipient": b64url(address_of(client.signer.owner)),
                 "Quantity": str(FUNDS),
             },
             b" ",
