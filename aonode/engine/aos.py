@@ -190,13 +190,13 @@ class AosGuest:
 
     def _call_on_heap(self, text: bytes) -> bytes:
         if self._heap is None:
-            raise Trapped(None, "the message does not fit on the stack, and malloc is not exported")
+            raise Trapped("the message does not fit on the stack, and malloc is not exported")
         allocate, release = self._heap
         addresses = []
         for part in (text, self._env):
             address = allocate(len(part)) & self._mask
             if not address or address + len(part) > self.instance.size():
-                raise Trapped(None, f"malloc({len(part)}) gave {address}")
+                raise Trapped(f"malloc({len(part)}) gave {address}")
             self._put(address, part)
             addresses.append(address)
         output = self._output(self._run(*addresses, self._layout.stack_top))

@@ -51,24 +51,51 @@ _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3, "v128": 4}
 NUMBER_BYTES = {"i32": 4, "i64": 8, "f32": 4, "f64": 8, "v128": 16}
 
 
+UNCAUGHT = "thrown Wasm exception"
+"""What wasmtime says of an exception that nothing caught; it has no trap code."""
+_GUESTS = frozenset(
+    {
+        wasmtime.TrapCode.MEMORY_OUT_OF_BOUNDS,
+        wasmtime.TrapCode.TABLE_OUT_OF_BOUNDS,
+        wasmtime.TrapCode.INDIRECT_CALL_TO_NULL,
+        wasmtime.TrapCode.BAD_SIGNATURE,
+        wasmtime.TrapCode.INTEGER_OVERFLOW,
+        wasmtime.TrapCode.INTEGER_DIVISION_BY_ZERO,
+        wasmtime.TrapCode.BAD_CONVERSION_TO_INTEGER,
+        wasmtime.TrapCode.UNREACHABLE,
+        wasmtime.TrapCode.NULL_REFERENCE,
+        wasmtime.TrapCode.OUT_OF_FUEL,
+    }
+)
+"""Traps that follow from the module and its input alone, on every machine."""
+
+
 class Trapped(Exception):
     """Guest code ended in a trap, or with an exception that nothing caught."""
 
-    def __init__(self, code: wasmtime.TrapCode | None, text: str) -> None:
+    def __init__(self, text: str, *, spent: bool = False, machine: bool = False) -> None:
+        """`spent`: fuel ran out. `machine`: the machine's doing, not the guest's."""
         super().__init__(text)
-        self.code = code
+        self.spent = spent
+        self.machine = machine
 
 
 def _raise_trap(pointer: int) -> None:
     trap = wasmtime.Trap._from_ptr(ctypes.cast(pointer, ctypes.POINTER(ffi.wasm_trap_t)))
-    raise Trapped(trap.trap_code, str(trap.message))
+    code, text = trap.trap_code, str(trap.message)
+    raise Trapped(
+        text,
+        spent=code is wasmtime.TrapCode.OUT_OF_FUEL,
+        machine=code not in _GUESTS and UNCAUGHT not in text,
+    )
 
 
 def _raise_error(pointer: int) -> None:
     error = wasmtime.WasmtimeError._from_ptr(
         ctypes.cast(pointer, ctypes.POINTER(ffi.wasmtime_error_t))
     )
-    raise Trapped(None, str(error))
+    text = str(error)
+    raise Trapped(text, machine=UNCAUGHT not in text)
 
 
 class Context:

@@ -52,15 +52,15 @@ _SIMD_END = 256
 def _immediates() -> bytes:
     """What follows each one-byte opcode."""
     table = bytearray([_BAD] * 256)
-    for code in (0x00, 0x01, 0x05, 0x0A, 0x0B, 0x0F, 0x1A, 0x1B, 0xD1, *range(0x45, 0xC5)):
+    for code in (0x00, 0x01, 0x05, 0x0B, 0x0F, 0x1A, 0x1B, 0xD1, *range(0x45, 0xC5)):
         table[code] = _NONE
-    for code in (2, 3, 4, 8, 0x0C, 0x0D, 0x10, *range(0x20, 0x26), 0x3F, 0x41, 0x42, 0xD0, 0xD2):
+    for code in (2, 3, 4, 0x0C, 0x0D, 0x10, *range(0x20, 0x26), 0x3F, 0x41, 0x42, 0xD0, 0xD2):
         table[code] = _LEB
     for code in (0x11, *range(0x28, 0x3F)):
         table[code] = _LEB2
     table[0x43] = _FIXED4
     table[0x44] = _FIXED8
-    for code in (0x0E, 0x1C, 0x1F, 0x24, 0x40, 0xFC, 0xFD):
+    for code in (0x08, 0x0A, 0x0E, 0x1C, 0x1F, 0x24, 0x40, 0xFC, 0xFD):
         table[code] = _SPECIAL
     return bytes(table)
 
@@ -74,6 +74,8 @@ class Scan:
 
     grows: list[tuple[int, int]] = field(default_factory=list)
     """(body number, offset in the file) of every `memory.grow`, which is two bytes long."""
+    throws: list[tuple[int, int]] = field(default_factory=list)
+    """The same of every `throw` and `throw_ref`."""
     global_sets: set[tuple[int, int]] = field(default_factory=set)
     """(body number, global index) of every `global.set`."""
 
@@ -160,6 +162,9 @@ class _Walk:
                 self._forbid(f"memory.grow of memory {index}")
             self._scan.grows.append((self._number, at - 1))
             return after
+        if code in (0x08, 0x0A):  # throw, throw_ref
+            self._scan.throws.append((self._number, at - 1))
+            return self._leb(at)[1] if code == 0x08 else at
         if code == 0x0E:  # br_table
             count, at = self._leb(at)
             for _ in range(count + 1):

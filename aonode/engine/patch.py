@@ -5,7 +5,8 @@
 2. Every `memory.grow` calls an appended function that applies the process's limit
    (`aonode.limit`, in pages) and tells a refusal by that limit, which is part of the protocol,
    from one by the machine, which is not: the latter sets `aonode.refused` and traps.
-3. In emscripten modules built with Asyncify, its state global becomes the constant 0, so that the
+3. Every `throw` pays a toll of fuel first: unwinding costs thousands of instructions' time.
+4. In emscripten modules built with Asyncify, its state global becomes the constant 0, so that the
    compiler drops every branch on it; the four functions that would start a suspension trap. Our
    hosts answer every import at once, so nothing ever suspends. Fuel does not change by it.
 
@@ -21,6 +22,8 @@ from aonode.engine.wasm_reader import GlobalType, WasmModule
 PATCH_ID = "patch-1"
 """Part of the profile: changes with every change of what a patched module computes or costs."""
 
+TOLL = 2000
+"""Fuel of a throw: a copy of that many bytes onto themselves, which fuel counts by the byte."""
 LIMIT = f"{RESERVED_PREFIX}limit"
 REFUSED = f"{RESERVED_PREFIX}refused"
 MEMORY = f"{RESERVED_PREFIX}memory"
@@ -155,21 +158,24 @@ class _Patch:
 
     def _code(self, index: str) -> bytes:
         module = self._module
-        grows: dict[int, list[int]] = {}
+        toll = _toll(index)
+        call = b"\x10" + unsigned(self._grow)
+        cuts: dict[int, list[tuple[int, int, bytes]]] = {}
         for number, at in self._checked.scan.grows:
-            grows.setdefault(number, []).append(at)
+            cuts.setdefault(number, []).append((at, 2, call))
+        for number, at in self._checked.scan.throws:
+            cuts.setdefault(number, []).append((at, 0, toll))
         stubs = set()
         if self._state is not None:
             first = len(module.imported("func"))
             stubs = {module.exports[name][1] - first for name in _ASYNCIFY_STARTS}
-        call = b"\x10" + unsigned(self._grow)
         parts = [unsigned(len(module.bodies) + 1)]
         for number, (start, end) in enumerate(module.bodies):
             body = module.raw[start:end]
             if number in stubs:
                 body = _UNREACHABLE_BODY
-            elif number in grows:
-                body = _splice(module.raw, start, end, grows[number], call)
+            elif number in cuts:
+                body = _splice(module.raw, start, end, sorted(cuts[number]))
             parts += [unsigned(len(body)), body]
         body = grow_body(index, self._first_global)
         return b"".join([*parts, unsigned(len(body)), body])
@@ -178,6 +184,7 @@ class _Patch:
 def grow_body(index: str, limit: int) -> bytes:
     """Code of the function that stands in for `memory.grow`; `limit` is its limit global.
 
+    if pages == 0: return size
     if (u64)pages > limit - size: return -1
     if memory.grow(pages) == -1: refused = 1, trap
     """
@@ -185,8 +192,10 @@ def grow_body(index: str, limit: int) -> bytes:
     extend = b"" if wide else b"\xad"  # i64.extend_i32_u
     minus_one = b"\x42\x7f" if wide else b"\x41\x7f"
     equal = b"\x51" if wide else b"\x46"
+    zero = b"\x50" if wide else b"\x45"
     return (
         b"\x00"  # no locals
+        + (b"\x20\x00" + zero + b"\x04\x40\x3f\x00\x0f\x0b")  # eqz if return memory.size
         + (b"\x20\x00" + extend + b"\x23" + unsigned(limit) + b"\x3f\x00" + extend + b"\x7d")
         + (b"\x56\x04\x40" + minus_one + b"\x0f\x0b")  # i64.gt_u if return -1
         + (b"\x20\x00\x40\x00\x22\x00" + minus_one + equal)  # grow, keep, == -1
@@ -214,10 +223,16 @@ def _export(name: str, kind: int, index: int) -> bytes:
     return unsigned(len(raw)) + raw + bytes([kind]) + unsigned(index)
 
 
-def _splice(raw: bytes, start: int, end: int, cuts: list[int], new: bytes) -> bytes:
-    """`raw[start:end]` with the two bytes at each of `cuts` replaced by `new`."""
+def _toll(index: str) -> bytes:
+    """memory.copy of the first TOLL bytes onto themselves."""
+    code = b"\x42" if index == "i64" else b"\x41"
+    return code + b"\x00" + code + b"\x00" + code + signed(TOLL) + b"\xfc\x0a\x00\x00"
+
+
+def _splice(raw: bytes, start: int, end: int, cuts: list[tuple[int, int, bytes]]) -> bytes:
+    """`raw[start:end]`; at each of `cuts`, (offset, size, new): `size` bytes become `new`."""
     parts = []
-    for at in cuts:
+    for at, size, new in cuts:
         parts += [raw[start:at], new]
-        start = at + 2
+        start = at + size
     return b"".join([*parts, raw[start:end]])

@@ -12,7 +12,7 @@ most once. Memory cannot shrink: if the slot grew it, a fresh instance takes ove
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import wasmtime
 
@@ -69,13 +69,16 @@ class WasmSession:
         self._classify = classify
         self._fuel_max = fuel_max
         self._shadow = shadow
+        self._lost = ""
         self._guest = make()
         self._guest.instance.context.set_fuel(fuel_max)
         try:
             self._guest.initialize()
         except Trapped as trap:
+            machine = self._blames_machine(trap)
             raise Invalid(
-                self._genesis_reason(trap), f"the module's constructors end in a trap: {trap}"
+                Reason.REFUSED if machine else Reason.FORBIDDEN_MODULE,
+                f"the module's constructors end in a trap: {trap}",
             ) from None
         self._guest.settle()
         self._journal: list[bytes] = []
@@ -94,6 +97,7 @@ class WasmSession:
 
     def dry_run(self, call: bytes) -> SlotResult:
         """Evaluate one message and leave the state as it was."""
+        self._require_alive()
         if self._journal:
             self._checkpoint()
         result = self._evaluate(call)
@@ -102,21 +106,25 @@ class WasmSession:
 
     def state_root(self) -> bytes:
         """Root after the last slot."""
+        self._require_alive()
         if self._journal:
             self._checkpoint()
         return self._shadow.root()
 
     def memory(self) -> bytes:
         """Linear memory after the last slot."""
+        self._require_alive()
         instance = self._guest.instance
         return bytes(instance.view[: instance.size()])
 
     def close(self) -> None:
-        """Free the instance. The session cannot be used afterwards."""
+        """Free the instance. Whatever is asked of the session afterwards is REFUSED."""
+        self._lost = "this session is closed; open the process again"
         self._guest.instance.close()
 
     def _evaluate(self, call: bytes) -> SlotResult:
         """Run, and judge what came out; the state may have changed whatever the status."""
+        self._require_alive()
         require_stack()
         guest = self._guest
         context = guest.instance.context
@@ -133,25 +141,17 @@ class WasmSession:
 
     def _trapped(self, trap: Trapped) -> SlotResult:
         """The counter cannot be read reliably after a trap: it counts the full limit."""
-        if trap.code is wasmtime.TrapCode.STACK_OVERFLOW:
-            self._step_back()
-            raise Invalid(
-                Reason.REFUSED, "the native stack overflowed, at a depth that depends on the build"
-            )
-        if self._guest.instance.was_refused():
+        if self._blames_machine(trap):
             self._step_back()
             raise Invalid(
                 Reason.REFUSED,
-                "the machine denied memory below the process's limit; free memory and try again",
+                "the slot ran out of what this machine gives it (native stack, or memory below "
+                f"the process's limit); free memory, or take a snapshot beyond it: {trap}",
             )
-        spent = trap.code is wasmtime.TrapCode.OUT_OF_FUEL
-        return SlotResult(Status.OUT_OF_FUEL if spent else Status.TRAP, b"", self._fuel_max)
+        return SlotResult(Status.OUT_OF_FUEL if trap.spent else Status.TRAP, b"", self._fuel_max)
 
-    def _genesis_reason(self, trap: Trapped) -> Reason:
-        machine = trap.code is wasmtime.TrapCode.STACK_OVERFLOW
-        if machine or self._guest.instance.was_refused():
-            return Reason.REFUSED
-        return Reason.FORBIDDEN_MODULE
+    def _blames_machine(self, trap: Trapped) -> bool:
+        return trap.machine or self._guest.instance.was_refused()
 
     def _commit(self, call: bytes, fuel: int) -> None:
         self._guest.settle()
@@ -180,20 +180,35 @@ class WasmSession:
         if not self._journal:
             return
         for call in self._journal:
-            self._guest.instance.context.set_fuel(self._fuel_max)
-            try:
-                self._guest.call(call)
-            except (Trapped, Unreadable) as error:
-                raise AssertionError(f"a replayed slot ended otherwise: {error}") from error
-            self._guest.settle()
+            self._replay(call)
         self._checkpoint()
 
-    def _replace_instance(self) -> None:
-        self._guest.instance.close()
-        self._guest = self._make()
+    def _replay(self, call: bytes) -> None:
+        """Run a committed call again. It ends as before, unless the machine has less to give."""
+        self._guest.instance.context.set_fuel(self._fuel_max)
         try:
+            self._guest.call(call)
+        except Trapped as trap:
+            if not self._blames_machine(trap):
+                raise AssertionError(f"a replayed slot ended otherwise: {trap}") from trap
+            self._give_up(f"a slot that ran before does not run again: {trap}")
+        self._guest.settle()
+
+    def _replace_instance(self) -> None:
+        """Memory cannot shrink: put the checkpoint into a fresh instance."""
+        self._guest.instance.close()
+        try:
+            self._guest = self._make()
             self._shadow.put_back(self._guest.instance, fresh=True)
-        except wasmtime.WasmtimeError as error:
-            raise Invalid(
-                Reason.REFUSED, f"no memory to put the state back: {error}; free some and restart"
-            ) from None
+        except (Invalid, wasmtime.WasmtimeError) as error:
+            self._give_up(f"no memory to put the state back: {error}")
+
+    def _give_up(self, why: str) -> NoReturn:
+        """The instance no longer holds the state. Raises Invalid(REFUSED), now and from now on."""
+        self.close()
+        self._lost = f"this session has ended ({why}); free memory and open the process again"
+        raise Invalid(Reason.REFUSED, self._lost)
+
+    def _require_alive(self) -> None:
+        if self._lost:
+            raise Invalid(Reason.REFUSED, self._lost)

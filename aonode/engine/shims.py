@@ -83,7 +83,8 @@ def shim_id() -> str:
     parts = []
     for pointer in ("i32", "i64"):
         parts += [_library(pointer, name) for name in _LIBRARY]
-        parts += [_CASTS[pointer], _RUN, _invoke(FuncType((pointer, "i32"), ("i32",)), 0, pointer)]
+        parts += [_CASTS[pointer], _RUN, _throw(0, pointer)]
+        parts += [_invoke(FuncType((pointer, "i32"), ("i32",)), 0, pointer)]
         for (module, name), native in sorted(NATIVES.items()):
             parts += [module, name, str(native.type(pointer)), native.text(pointer)]
     return "emscripten/" + blake3("\0".join(parts).encode()).hexdigest()
@@ -100,16 +101,16 @@ def write_shims(checked: Checked, stack_pointer: int) -> Shims:
     needs: set[str] = set()
     for item in checked.module.imports:
         kind = _type_of(checked, item)
-        if item.module == "env" and item.name == THROW and kind == FuncType((), ()):
-            pre.append(f'(func (export "{item}") (throw $lj))')
-            continue
-        native = None if _is_invoke(item) else _native(item, kind, pointer)
+        throws = item.module == "env" and item.name == THROW and kind == FuncType((), ())
+        native = None if throws or _is_invoke(item) else _native(item, kind, pointer)
         if native is not None and native.near:
             pre.append(f'(func (export "{item}") {_signature(kind)} {native.text(pointer)})')
             continue
         number = len(late)
         pre.append(_jump(item, kind, number))
-        if native is None:
+        if throws:
+            late.append(_throw(number, pointer))
+        elif native is None:
             late.append(_invoke(kind, number, pointer))
         else:
             needs |= native.needs
@@ -166,6 +167,13 @@ def _jump(item: Import, kind: FuncType, number: int) -> str:
         f'(func (export "{item}") (type $t{number}) '
         f"(call_indirect $late (type $t{number}) {_arguments(kind)} (i32.const {number})))"
     )
+
+
+def _throw(number: int, pointer: str) -> str:
+    """longjmp; it pays what a throw in a module pays (`patch.TOLL`)."""
+    zero = f"({pointer}.const 0)"
+    copy = f"(memory.copy {zero} {zero} ({pointer}.const {patch.TOLL}))"
+    return f"(func $late{number} {copy} (throw $lj))"
 
 
 def _invoke(kind: FuncType, number: int, pointer: str) -> str:

@@ -78,5 +78,7 @@ def _check_counts(module: WasmModule) -> None:
 def _check_memory(module: WasmModule) -> None:
     if len(module.memories) != 1:
         refuse(f"the module has {len(module.memories)} memories; exactly one is allowed")
+    if not module.memories[0].minimum:
+        refuse("the module's memory starts with no pages; give it at least one")
     if module.memories[0].shared:
         refuse("the module's memory is shared between threads")

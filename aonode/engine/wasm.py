@@ -18,7 +18,7 @@ from blake3 import blake3
 
 from aonode.engine import aos, small_abi
 from aonode.engine.aos import AosGuest, AosModule, check_aos
-from aonode.engine.calls import Context, Trapped
+from aonode.engine.calls import UNCAUGHT, Context, Trapped
 from aonode.engine.compile_cache import CompileCache
 from aonode.engine.config import MEMORY_RESERVATION_BYTES, make_engine, require_stack
 from aonode.engine.instance import Instance
@@ -48,6 +48,14 @@ class _Compiled:
     image_pages: int
     initial_pages: int
     maximum_pages: int
+
+
+class _Entry:
+    """A module being compiled, or compiled."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.compiled: _Compiled | None = None
 
 
 class WasmEngine:
@@ -83,7 +91,7 @@ class WasmEngine:
         )
         self._engine = make_engine()
         self._cache = CompileCache(cache_dir, self._profile)
-        self._compiled: OrderedDict[tuple[str, bytes], _Compiled] = OrderedDict()
+        self._modules: OrderedDict[tuple[str, bytes], _Entry] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -147,14 +155,15 @@ class WasmEngine:
             )
         key = (module.format, blake3(module.wasm).digest())
         with self._lock:
-            compiled = self._compiled.get(key)
-            if compiled is None:
-                compiled = self._compile(module, key[1])
-                self._compiled[key] = compiled
-                if len(self._compiled) > MODULES_MAX:
-                    self._compiled.popitem(last=False)
-            self._compiled.move_to_end(key)
-        return compiled
+            entry = self._modules.setdefault(key, _Entry())
+            self._modules.move_to_end(key)
+            if len(self._modules) > MODULES_MAX:
+                self._modules.popitem(last=False)
+        # One module may take long to compile; others need not wait for it.
+        with entry.lock:
+            if entry.compiled is None:
+                entry.compiled = self._compile(module, key[1])
+            return entry.compiled
 
     def _compile(self, module: ModuleSpec, module_hash: bytes) -> _Compiled:
         checked = check(module.wasm)
@@ -205,9 +214,20 @@ def _instantiating() -> Iterator[None]:
     require_stack()
     try:
         yield
-    except (wasmtime.Trap, Trapped) as trap:
+    except Trapped as trap:
         raise Invalid(
-            Reason.FORBIDDEN_MODULE, f"the module traps before its first message: {trap}"
+            Reason.REFUSED if trap.machine else Reason.FORBIDDEN_MODULE,
+            f"the module traps before its first message: {trap}",
+        ) from None
+    except wasmtime.Trap as trap:
+        machine = trap.trap_code is wasmtime.TrapCode.STACK_OVERFLOW
+        raise Invalid(
+            Reason.REFUSED if machine else Reason.FORBIDDEN_MODULE,
+            f"the module's start function ends in a trap: {trap}",
         ) from None
     except wasmtime.WasmtimeError as error:
-        raise Invalid(Reason.REFUSED, f"this machine cannot make an instance: {error}") from None
+        guests = UNCAUGHT in str(error)
+        raise Invalid(
+            Reason.FORBIDDEN_MODULE if guests else Reason.REFUSED,
+            f"an instance cannot be made: {error}",
+        ) from None

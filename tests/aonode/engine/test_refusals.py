@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from aonode.engine import patch
-from aonode.engine.session import WasmSession
+from aonode.engine.session import Guest, WasmSession
 from aonode.engine.wasm import WasmEngine
 from protocols.errors import Invalid, Reason
 from protocols.wire.outcome import Status
@@ -35,6 +35,36 @@ def test_memory_denied_by_the_machine() -> None:
     assert session.state_root() == root
     assert session.run_slot(b"x").status == Status.OK
     assert patch.REFUSED in instance.exports
+
+
+def test_a_session_that_lost_its_state_says_so() -> None:
+    session = open_small(GROW)
+    assert isinstance(session, WasmSession)
+    session.run_slot(b"x")
+    session.run_slot(b"g")
+    session.state_root()
+
+    def none_left() -> Guest:
+        raise Invalid(Reason.REFUSED, "no address space")
+
+    session._make = none_left
+    session._guest.instance.grow_to(65536 * 8)
+    with pytest.raises(Invalid, match="open the process again") as caught:
+        session.dry_run(b"x")
+    assert caught.value.reason is Reason.REFUSED
+    for use in (session.state_root, session.memory, lambda: session.run_slot(b"x")):
+        with pytest.raises(Invalid, match="has ended") as caught:
+            use()
+        assert caught.value.reason is Reason.REFUSED
+
+
+def test_a_closed_session_says_so() -> None:
+    session = open_small(GROW)
+    session.close()
+    session.close()
+    for use in (session.state_root, session.memory, lambda: session.dry_run(b"x")):
+        with pytest.raises(Invalid, match="closed"):
+            use()
 
 
 def test_growth_above_the_limit_is_an_answer_not_a_refusal() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aonode.engine.patch import TOLL
 from aonode.engine.session import JOURNAL_CALLS_MAX
 from aonode.ports import Session
 from protocols.errors import Invalid, Reason
@@ -192,6 +193,25 @@ def test_uncaught_exception_is_a_trap() -> None:
         assert session.run_slot(b"x").status == Status.OK
 
 
+def test_throws_pay_a_toll_and_growing_by_nothing_is_the_size() -> None:
+    throws = small(
+        """(if (i32.eq (local.get $op) (i32.const 49))
+          (then (block $c (try_table (catch $t $c) (throw $t)))))
+        (if (i32.eq (local.get $op) (i32.const 50))
+          (then (block $c (try_table (catch $t $c) (throw_ref (block $r (result exnref)
+            (try_table (catch_all_ref $r) (throw $t)) unreachable))))))
+        (i32.store (i32.const 0) (memory.grow (i32.const 0)))""",
+        declarations="(tag $t)",
+        memory="3",
+    )
+    session = open_small(throws, ENGINE)
+    none, one, two = (session.run_slot(call) for call in (b"0", b"1", b"2"))
+    assert none.status == one.status == two.status == Status.OK
+    assert TOLL < one.fuel - none.fuel < TOLL + 50
+    assert 2 * TOLL < two.fuel - none.fuel < 2 * TOLL + 50
+    assert session.memory()[:4] == b"\x03\0\0\0"
+
+
 def test_all_number_globals_are_state() -> None:
     binary = small(
         """(if (i32.eq (local.get $op) (i32.const 49)) (then
@@ -235,11 +255,13 @@ def test_start_and_initialize_run_once() -> None:
     "declarations",
     [
         "(func $start unreachable) (start $start)",
+        "(tag $t) (func $start (throw $t)) (start $start)",
+        "(func $start (loop $l (br $l))) (start $start)",
         '(func (export "_initialize") unreachable)',
         '(func (export "_initialize") (loop $l (br $l)))',
     ],
 )
 def test_trapping_constructors_are_refused(declarations: str) -> None:
-    with pytest.raises(Invalid, match="trap") as caught:
+    with pytest.raises(Invalid, match="trap|exception") as caught:
         ENGINE.open(PROCESS, spec(small("", declarations=declarations)), b"", 1 << 20)
     assert caught.value.reason is Reason.FORBIDDEN_MODULE
