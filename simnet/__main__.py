@@ -7,6 +7,7 @@ import sys
 import click
 import msgspec
 
+from aonode.ops import log
 from simnet import corridor, determinism
 from simnet.corridor import NAMES, Cut, Options, Report
 from simnet.fabric import LinkModel
@@ -18,6 +19,7 @@ TAIL_EVENTS = 40
 @click.group()
 def main() -> None:
     """Simulate networks of aonode: same code, virtual time, one trace per seed."""
+    log.configure("error")
 
 
 class Fault(click.ParamType[tuple[str, int]]):

@@ -49,8 +49,6 @@ WALLETS = 3
 POLL_S = 0.5
 CALM_S = 20.0
 """After all has arrived the world runs on so long: what comes twice comes now."""
-VIRTUAL_S_MAX = 900.0
-"""A run that has not come to rest by then has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +67,11 @@ class Options:
     seed: int = 1
     transfers: int = 24
     links: LinkModel = field(default_factory=LinkModel)
+    rest_s_max: float = 300.0
+    """A run that has not come to rest by this virtual second has failed."""
     cuts: tuple[Cut, ...] = ()
+    crashes: tuple[tuple[str, float], ...] = ()
+    """(machine, virtual second of a power cut)."""
     dropped_syncs: tuple[tuple[str, int], ...] = ()
     """(machine, sync): that sync makes nothing durable, and says it did."""
     flipped_publish: int | None = None
@@ -155,7 +157,9 @@ class _Corridor:
             await nursery.start(self._fabric.run)
             for host in self._hosts.values():
                 nursery.start_soon(host.run)
-            with trio.move_on_after(VIRTUAL_S_MAX) as limit:
+            for name, at_s in self._options.crashes:
+                nursery.start_soon(self._crash, self._hosts[name], at_s)
+            with trio.move_on_at(self._options.rest_s_max) as limit:
                 await self._clients()
                 while not self._at_rest():
                     await trio.sleep(POLL_S)
@@ -163,11 +167,15 @@ class _Corridor:
                 while not self._at_rest():
                     await trio.sleep(POLL_S)
             if limit.cancelled_caught:
-                report.violations.append(f"liveness: no rest within {VIRTUAL_S_MAX:g} s")
+                report.violations.append(f"liveness: no rest within {self._options.rest_s_max:g} s")
                 report.violations.extend(self._unrest())
             self._judge(report)
             nursery.cancel_scope.cancel()
         return report
+
+    async def _crash(self, host: Host, at_s: float) -> None:
+        await trio.sleep_until(at_s)
+        host.crash()
 
     # Clients
 
@@ -187,7 +195,7 @@ class _Corridor:
         coin, other = self._processes
         for number in range(self._options.transfers // 2):
             wallet = self._wallets[number % WALLETS].account
-            recipient = b64url(other) if number % 3 == 2 else wallet
+            recipient = b64url(other) if number % 3 == 0 else wallet
             await self._owner.transfer(coin, recipient, 100 + number)
 
     async def _spend(self, number: int, wallet: Client) -> None:

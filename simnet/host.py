@@ -50,6 +50,7 @@ class Host:
         self._network = network
         self._medium = medium
         self._engine = engine
+        self._power: Power | None = None
         self._live: tuple[Node, Power] | None = None
         self._up = trio.Event()
 
@@ -70,7 +71,7 @@ class Host:
         """Boot for ever."""
         while True:
             self.boots += 1
-            power = Power(self.name, self.boots)
+            power = self._power = Power(self.name, self.boots)
             self._medium.trace.record(self.name, "boot", self.boots)
             try:
                 with power.while_on():
@@ -105,17 +106,18 @@ class Host:
 
     def crash(self) -> None:
         """Cut the power now, if it is on."""
-        if self._live:
-            self.drive.power_cut(self._live[1])
+        if self._power is not None and self._power.on:
+            self.drive.power_cut(self._power)
 
     async def call(self, act: Callable[[Node], Awaitable[T]]) -> T | None:
         """Have a client talk to the node, once it is up; None if it lost its power meanwhile."""
         while self._live is None:
             await self._up.wait()
         node, power = self._live
+        answer: T | None = None
         try:
             with power.while_on():
-                return await act(node)
-        except PowerLost:
-            pass  # the client touched the dead node's store in the moment of the cut
-        return None
+                answer = await act(node)
+        except* PowerLost:
+            pass  # the call reached into the dead node's store in the moment of the cut
+        return answer
