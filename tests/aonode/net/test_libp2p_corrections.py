@@ -1,122 +1,50 @@
 """Each correction of py-libp2p: what it gives, and what happens without it.
 
-The kills, the spoof and the forgeries are in `test_libp2p_kills`.
+Those of the mesh are in `test_libp2p_mesh`; the kills, the spoof and the forgeries are in
+`test_libp2p_kills`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import inspect
+import re
 import sys
 import threading
-import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import pytest
 import trio
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.stream_muxer.yamux.yamux import YamuxStream
 from libp2p.tools.anyio_service.trio_tasks import FunctionTask
 from multiaddr import Multiaddr
 
 from aonode.net import libp2p_yamux
-from aonode.net.libp2p_corrections import Corrections, corrections_off
+from aonode.net.libp2p_corrections import Corrections
 from aonode.net.libp2p_keys import id_of_key
-from aonode.net.libp2p_pubsub import NodePubsub
-from aonode.net.libp2p_router import BACKOFF_S_MAX, DEGREE, DEGREE_HIGH, NodeRouter
-from aonode.net.libp2p_wire import Libp2pWire
+from aonode.net.libp2p_router import NodeRouter
 from aonode.ports import Verdict
 from protocols.errors import Invalid
 from protocols.ids import NodeKey
 from protocols.wire.topics import Protocol, Topic
-from tests.aonode.net import attacker, test_libp2p_kills
+from tests.aonode.net import attacker, test_libp2p_kills, test_libp2p_mesh
+from tests.aonode.net.corrected import ON, both, hopefully, parts
 from tests.aonode.net.world import Heard, gossiping, make_wire, running, until
 
 pytestmark = pytest.mark.slow
 
-ON = Corrections()
-TOPIC = attacker.TOPIC
-
-
-Test = TypeVar("Test", bound=Callable[..., object])
-
-
-def both(name: str, *others: str) -> Callable[[Test], Test]:
-    """Run a test with all corrections, and without `name` (and those that hide its absence)."""
-    cases = [(ON, True), (corrections_off(name, *others), False)]
-    mark = pytest.mark.parametrize(("corrections", "corrected"), cases, ids=["on", "off"])
-    return cast(Callable[[Test], Test], mark)
-
-
-def parts(wire: Libp2pWire) -> tuple[NodePubsub, NodeRouter]:
-    """The py-libp2p objects of a running wire."""
-    pubsub = wire._pubsub
-    assert pubsub is not None
-    router = pubsub.router
-    assert isinstance(router, NodeRouter)
-    return pubsub, router
-
-
-def strangers(count: int) -> list[ID]:
-    """Peer ids of nobody."""
-    keys = (NodeKey(hashlib.sha256(b"stranger %d" % number).digest()) for number in range(count))
-    return [id_of_key(key) for key in keys]
-
-
-@contextlib.asynccontextmanager
-async def crowd(corrections: Corrections, count: int) -> AsyncIterator[tuple[Any, list[ID], Any]]:
-    """One wire whose router believes in `count` peers of one topic; what it says to them."""
-    wire = make_wire(1, corrections=corrections, heartbeat_s=3600)
-    wire.subscribe(Topic.SLOTS, Heard())
-    async with running([wire]):
-        pubsub, router = parts(wire)
-        peers = strangers(count)
-        pubsub.peer_topics[TOPIC] = set(peers)
-        for peer in peers:
-            router.peer_protocol[peer] = PROTOCOL_ID_V11
-        said: list[tuple[ID, rpc_pb2.ControlMessage]] = []
-
-        async def record(control: rpc_pb2.ControlMessage, peer: ID) -> None:
-            said.append((peer, control))
-
-        setattr(router, "emit_control_message", record)  # noqa: B010
-        yield router, peers, said
-
 
 def test_every_correction_has_a_test() -> None:
-    here = inspect.getsource(sys.modules[__name__]) + inspect.getsource(test_libp2p_kills)
-    for correction in dataclasses.fields(Corrections):
-        shown = (f'both("{correction.name}"', f'corrections_off("{correction.name}"')
-        named = any(text in here for text in shown) or f'", "{correction.name}")' in here
-        assert named, f"no test of {correction.name}"
-
-
-@both("no_opportunistic_graft")
-async def test_a_mesh_of_the_right_size_is_left_alone(
-    corrections: Corrections, corrected: bool
-) -> None:
-    async with crowd(corrections, 40) as (router, peers, _):
-        router.mesh[TOPIC] = set(peers[:DEGREE])
-        for _ in range(8):
-            router.mesh_heartbeat()
-        assert (router.mesh[TOPIC] == set(peers[:DEGREE])) is corrected
-
-
-@both("steady_heartbeat", "no_opportunistic_graft")
-async def test_the_heartbeat_keeps_its_rate(corrections: Corrections, corrected: bool) -> None:
-    wire = make_wire(1, corrections=corrections, heartbeat_s=0.01)
-    wire.subscribe(Topic.SLOTS, Heard())
-    async with running([wire]):
-        _, router = parts(wire)
-        router.last_health_update -= 3600
-        await trio.sleep(0.3)
-        assert (router.heartbeat_interval == 0.01) is corrected
+    places = (sys.modules[__name__], test_libp2p_mesh, test_libp2p_kills)
+    shown = set(re.findall(r'both\("(\w+)"', "".join(map(inspect.getsource, places))))
+    for call in re.findall(r"corrections_off\(([^)]*)\)", inspect.getsource(test_libp2p_kills)):
+        shown.add(re.findall(r'"(\w+)"', call)[-1])
+    assert shown == {correction.name for correction in dataclasses.fields(Corrections)}
 
 
 @both("no_spam_limit", "encode_once")
@@ -125,8 +53,7 @@ async def test_a_burst_is_not_spam(corrections: Corrections, corrected: bool) ->
         for number in range(30):
             await a.publish(Topic.SLOTS, b"%d" % number)
             await trio.sleep(0.005)
-        await trio.sleep(0.3)
-        assert (len(at_b.messages) == 30) is corrected
+        assert await hopefully(lambda: len(at_b.messages) == 30, corrected) is corrected
 
 
 @both("direct_dial")
@@ -141,9 +68,7 @@ async def test_a_failed_dial_does_not_bar_the_next(
         await until(lambda: early.counts()["dials_failed"] > 0)
         again = make_wire(2, listen=address.partition("/p2p/")[0])
         async with running([again]):
-            with trio.move_on_after(3):
-                await until(lambda: bool(early.peers()))
-            assert (early.peers() == (late.key,)) is corrected
+            assert await hopefully(lambda: bool(early.peers()), corrected, 3) is corrected
 
 
 @both("direct_dial")
@@ -186,8 +111,7 @@ async def test_a_burst_fits_the_queues(corrections: Corrections, corrected: bool
         async with trio.open_nursery() as nursery:
             for number in range(200):
                 nursery.start_soon(a.publish, Topic.SLOTS, b"%d" % number)
-        await trio.sleep(0.2)
-        assert (len(at_b.messages) == 200) is corrected
+        assert await hopefully(lambda: len(at_b.messages) == 200, corrected) is corrected
         assert (a.counts()["dropped"] == 0) is corrected
 
 
@@ -206,9 +130,10 @@ async def test_a_restarted_node_is_heard(
                 await until(lambda: speaker.mesh(Topic.SLOTS) == 1)  # noqa: B023
                 for number in range(40):
                     await speaker.publish(Topic.SLOTS, b"%d in life %d" % (number, life))
-                await trio.sleep(0.1)
+                expected = 40 * (life + 1)
+                full = await hopefully(lambda: len(door.messages) == expected, corrected)  # noqa: B023
             await until(lambda: listener.peers() == ())
-    assert (len(door.messages) == 80) is corrected
+    assert full is corrected
 
 
 @both("no_autodial")
@@ -236,8 +161,8 @@ async def test_an_ended_connection_frees_its_slot(
         swarm = a._swarm
         assert swarm is not None
         await until(lambda: not a.peers())
-        await trio.sleep(0.1)
-        assert (swarm._inbound_limiter.borrowed_tokens == 0) is corrected
+        limiter = swarm._inbound_limiter
+        assert await hopefully(lambda: not limiter.borrowed_tokens, corrected) is corrected
 
 
 @both("own_port")
@@ -262,8 +187,7 @@ async def test_peer_records_decide_nothing(corrections: Corrections, corrected: 
         stream = await attacker.gossip_stream(host, victim)
         message = attacker.signed_message(b"hello", 1)
         await stream.write(attacker.rpc_frame(publish=[message], senderRecord=b"junk"))
-        await trio.sleep(0.1)
-        assert (door.payloads() == [b"hello"]) is corrected
+        assert await hopefully(lambda: door.payloads() == [b"hello"], corrected) is corrected
 
 
 @both("buffered_reader", "no_peer_records")
@@ -401,60 +325,6 @@ async def test_no_thread_is_started(corrections: Corrections, corrected: bool) -
         assert (threading.active_count() == before) is corrected
 
 
-@both("mesh_backoff")
-async def test_a_pruner_keeps_and_sends_the_backoff(
-    corrections: Corrections, corrected: bool
-) -> None:
-    async with crowd(corrections, 20) as (router, peers, said):
-        router.mesh[TOPIC] = set(peers)
-        graft, prune = router.mesh_heartbeat()
-        assert len(prune) == 20 - DEGREE
-        await router._emit_control_msgs(graft, prune, {})
-        pruned = [control.prune[0] for _, control in said]
-        assert len(pruned) == len(prune)
-        assert all(one.backoff == router.prune_back_off for one in pruned) is corrected
-        assert all(router._check_back_off(peer, TOPIC) for peer in prune) is corrected
-
-
-@both("mesh_backoff")
-async def test_grafts_go_to_whom_they_are_for(corrections: Corrections, corrected: bool) -> None:
-    async with crowd(corrections, 3) as (router, peers, said):
-        await router._emit_control_msgs({peers[0]: ["A"], peers[1]: ["B"]}, {}, {})
-        topics = [[graft.topicID for graft in control.graft] for _, control in said]
-        assert (topics == [["A"], ["B"]]) is corrected
-
-
-@both("mesh_backoff")
-async def test_a_peer_in_backoff_hears_of_messages(
-    corrections: Corrections, corrected: bool
-) -> None:
-    async with crowd(corrections, 3) as (router, peers, _):
-        router.mesh[TOPIC] = set()
-        for peer in peers:
-            router._add_back_off(peer, TOPIC, False)
-        router.mcache.put(attacker.signed_message(b"news", 1))
-        assert (set(router.gossip_heartbeat()) == set(peers)) is corrected
-
-
-@both("graft_limit")
-async def test_a_full_mesh_takes_nobody(corrections: Corrections, corrected: bool) -> None:
-    async with crowd(corrections, 40) as (router, peers, said):
-        router.mesh[TOPIC] = set(peers[:DEGREE_HIGH])
-        await router.handle_graft(rpc_pb2.ControlGraft(topicID=TOPIC), peers[30])
-        assert (peers[30] not in router.mesh[TOPIC]) is corrected
-        assert bool(said and said[0][1].prune) is corrected
-
-
-@both("iwant_once")
-async def test_a_message_is_asked_of_one_peer(corrections: Corrections, corrected: bool) -> None:
-    async with crowd(corrections, 3) as (router, peers, said):
-        for peer in peers:
-            offer = rpc_pb2.ControlIHave(topicID=TOPIC, messageIDs=[b"\x00unheard"])
-            await router.handle_ihave(offer, peer)
-        asked = [peer for peer, control in said if control.iwant]
-        assert (asked == peers[:1]) is corrected
-
-
 @both("no_pending", "encode_once")
 async def test_nothing_is_kept_for_who_does_not_listen(
     corrections: Corrections, corrected: bool
@@ -469,23 +339,6 @@ async def test_nothing_is_kept_for_who_does_not_listen(
             await speaker.publish(Topic.SLOTS, bytes(1000))
         kept = sum(map(len, router._pending_messages.values())) + len(router.equivocation_detection)
         assert (kept == 0) is corrected
-
-
-@both("no_peer_exchange")
-async def test_a_prune_may_not_ask_for_much(corrections: Corrections, corrected: bool) -> None:
-    async with crowd(corrections, 3) as (router, peers, _):
-        dialled: list[Any] = []
-
-        async def dial(strange: list[Any]) -> None:
-            dialled.extend(strange)
-
-        router._do_px = dial
-        strange = [rpc_pb2.PeerInfo(peerID=bytes(34))]
-        prune = rpc_pb2.ControlPrune(topicID=TOPIC, backoff=1 << 40, peers=strange)
-        await router.handle_prune(prune, peers[0])
-        backoff = router.back_off[TOPIC][peers[0]] - time.time()
-        assert (backoff <= BACKOFF_S_MAX) is corrected
-        assert (not dialled) is corrected
 
 
 @both("encode_once")
