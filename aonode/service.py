@@ -159,13 +159,18 @@ def _ports(
     if node.compute is not None:
         app = compute.app(node, node.compute, parameters, env, count=node.count_http)
         apps.append(("compute", app, config.compute_port))
-    return [(role, _port(app, config.http_host, port, stop)) for role, app, port in apps]
+    return [(role, _port(app, config, port, stop)) for role, app, port in apps]
 
 
-def _port(app: App, host: str, port: int, stop: trio.Event) -> Port:
+def _port(app: App, config: Config, port: int, stop: trio.Event) -> Port:
+    host = config.http_host
+    limits = server.Limits(connections_max=config.client_requests_max)
+
     async def serve(*, task_status: TaskStatus[int]) -> None:
         try:
-            await server.serve(app, host=host, port=port, stop=stop, task_status=task_status)
+            await server.serve(
+                app, host=host, port=port, stop=stop, limits=limits, task_status=task_status
+            )
         except OSError as error:
             raise Invalid(
                 Reason.CONFIG,
