@@ -262,6 +262,6 @@ def test_start_and_initialize_run_once() -> None:
     ],
 )
 def test_trapping_constructors_are_refused(declarations: str) -> None:
-    with pytest.raises(Invalid, match="trap|exception") as caught:
+    with pytest.raises(Invalid, match=r"trap|exception") as caught:
         ENGINE.open(PROCESS, spec(small("", declarations=declarations)), b"", 1 << 20)
     assert caught.value.reason is Reason.FORBIDDEN_MODULE
