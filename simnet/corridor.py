@@ -72,6 +72,8 @@ class Options:
     cuts: tuple[Cut, ...] = ()
     crashes: tuple[tuple[str, float], ...] = ()
     """(machine, virtual second of a power cut)."""
+    outages: tuple[tuple[str, float, float], ...] = ()
+    """(machine, from, to): between these virtual seconds it runs and reaches nobody."""
     dropped_syncs: tuple[tuple[str, int], ...] = ()
     """(machine, sync): that sync makes nothing durable, and says it did."""
     flipped_publish: int | None = None
@@ -159,6 +161,8 @@ class _Corridor:
                 nursery.start_soon(host.run)
             for name, at_s in self._options.crashes:
                 nursery.start_soon(self._crash, self._hosts[name], at_s)
+            for name, from_s, to_s in self._options.outages:
+                nursery.start_soon(self._outage, self._hosts[name], from_s, to_s)
             with trio.move_on_at(self._options.rest_s_max) as limit:
                 await self._clients()
                 while not self._at_rest():
@@ -176,6 +180,12 @@ class _Corridor:
     async def _crash(self, host: Host, at_s: float) -> None:
         await trio.sleep_until(at_s)
         host.crash()
+
+    async def _outage(self, host: Host, from_s: float, to_s: float) -> None:
+        await trio.sleep_until(from_s)
+        self._fabric.set_down(host.key, True)
+        await trio.sleep_until(to_s)
+        self._fabric.set_down(host.key, False)
 
     # Clients
 

@@ -47,10 +47,16 @@ def test_several_machines_fail_on_a_bad_network(number: int) -> None:
         for machine in ("mu", "su", "cu3")
         if seed.unit("crashes", machine) < 0.5
     )
+    outages = tuple(
+        (machine, from_s := 25 * seed.unit("from", machine), from_s + 10)
+        for machine in ("mu", "su", "cu2")
+        if seed.unit("outage", machine) < 0.3
+    )
     report = run(
         Options(
             seed=number,
             transfers=8,
+            outages=outages,
             cuts=tuple(cuts),
             crashes=crashes,
             links=LinkModel(loss=0.3 * seed.unit("loss")),
