@@ -66,6 +66,7 @@ class Log:
             scheduler = _scheduler_named(slot)
             self.chain = self.chain.next(slot)
             self.scheduler = scheduler
+            self._drop_strangers()
             return Placed.NEXT
         if self.scheduler is not None:
             self._check_signer(slot)
@@ -100,6 +101,12 @@ class Log:
                 f"slot {slot.nonce} of {b64url(slot.process)} is signed by {b64url(signer)}, "
                 f"not by its scheduler {b64url(self.scheduler)}",
             )
+
+    def _drop_strangers(self) -> None:
+        """Now that the scheduler is known: what others signed must not pass for its word."""
+        for nonce, slot in list(self.early.items()):
+            if slot.assignment.item.owner_address != self.scheduler:
+                self._count(self.early.pop(nonce), -1)
 
     def _keep(self, slot: Slot) -> None:
         size = _size(slot)

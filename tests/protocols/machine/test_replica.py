@@ -228,6 +228,16 @@ def test_two_early_slots_of_one_nonce_are_evidence() -> None:
     assert Reason.FORK in {alarm.reason for alarm in only(effects, Alarm)}
 
 
+def test_what_a_stranger_signed_before_slot_0_is_no_evidence() -> None:
+    machine = replica()
+    slots = slots_of(3)
+    forged = log(USER, [slot.message for slot in slots])
+    machine.on(gossip(forged[2:], A), 0)
+    effects = machine.on(gossip([slots[0], slots[2]]), 1)
+    assert only(effects, Alarm) == []
+    assert added(machine.on(gossip(slots[1:2]), 2)) == slots[1:]
+
+
 def test_another_branch_is_traced_to_its_second_assignment() -> None:
     machine = replica(A)
     slots = slots_of(3)
