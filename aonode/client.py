@@ -17,6 +17,7 @@ import trio
 
 from aonode.crypto.signers import ItemSigner, sign_item
 from aonode.env import Env
+from aonode.http_transport import http_client
 from aonode.verify_result import Evidence, VerifiedReceipt, VerifiedResult, Verifier
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NodeKey, ProcessId, address_of, b64url, parse_id
@@ -65,9 +66,7 @@ class Client:
         self.verifier = Verifier(network, cu_keys)
         self._env = env
         self._owned = http is None
-        self._http = http or httpx.AsyncClient(
-            timeout=TIMEOUT_S, trust_env=False, limits=httpx.Limits(max_connections=64)
-        )
+        self._http = http or http_client(timeout_s=TIMEOUT_S)
 
     async def __aenter__(self) -> Client:
         return self

@@ -16,6 +16,7 @@ from aonode.crypto.signers import Ed25519Signer
 from aonode.demo.show import Show
 from aonode.demo.workload import Transfer, Workload, balances_of, expected, plan
 from aonode.env import ProductionEnv
+from aonode.http_transport import http_client
 from aonode.local_network import LocalNetwork
 from aonode.log_check import Replayed, check_process, replay_process
 from aonode.service import Paths, make_engine
@@ -326,7 +327,7 @@ def replay_from_disk(local: LocalNetwork, name: str, process: ProcessId) -> Repl
 
 
 def _http() -> httpx.AsyncClient:
-    return httpx.AsyncClient(timeout=30.0, trust_env=False)
+    return http_client(timeout_s=30.0)
 
 
 def _since(start: float) -> float:

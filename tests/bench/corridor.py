@@ -15,14 +15,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import httpx
 import trio
 
 from aonode.client import BUNDLE_ITEMS_MAX, Client
 from aonode.env import ProductionEnv
-from aonode.local_network import Command, local_network, run_command
+from aonode.http_transport import http_client
+from aonode.local_network import Command, LocalNetwork, local_network, run_command
 from protocols.ids import ItemId
 from protocols.wire.item import Item
+from tests.bench.cpu import cpu_s, spent_ms
 from tests.loopback.workload import Workload, failures, start_workload
 
 USERS = 8
@@ -51,21 +52,31 @@ async def measure(arguments: Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="aonode-bench-") as directory:
         async with (
             local_network(Path(directory), ProductionEnv(), command=command) as network,
-            httpx.AsyncClient(
-                timeout=60.0, trust_env=False, limits=httpx.Limits(max_connections=128)
-            ) as http,
+            http_client(timeout_s=60.0, connections_max=128) as http,
         ):
             try:
                 with trio.fail_after(RUN_S_MAX):
                     work = await start_workload(network, http, USERS)
-                    return {
-                        **await latency(work, arguments.latency),
-                        **await pages(work, arguments.messages),
-                        **await singles(work, arguments.singles),
-                    }
+                    return await _all(network, work, arguments)
             except BaseException:
                 sys.stderr.write(network.tails() + "\n")
                 raise
+
+
+async def _all(network: LocalNetwork, work: Workload, arguments: Namespace) -> dict[str, Any]:
+    pids = {name: node.process.pid for name, node in network.nodes.items() if node.process}
+    figures: dict[str, Any] = {}
+    cpu: dict[str, dict[str, float]] = {}
+    for part, count in (
+        (latency, arguments.latency),
+        (pages, arguments.messages),
+        (singles, arguments.singles),
+    ):
+        if count:
+            before = cpu_s(pids)
+            figures |= await part(work, count)
+            cpu[part.__name__] = spent_ms(before, cpu_s(pids), count)
+    return {**figures, "cpu_ms_per_message": cpu}
 
 
 async def pages(work: Workload, messages: int) -> dict[str, Any]:
@@ -158,6 +169,7 @@ def run(arguments: Namespace) -> dict[str, Any]:
     missed = [
         name
         for name, target in TARGETS.items()
-        if (figures[name] > target if name == "p50_ms" else figures[name] < target)
+        if name in figures
+        and (figures[name] > target if name == "p50_ms" else figures[name] < target)
     ]
     return {**figures, "missed": missed}

@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import trio
 
 from aonode.client import Client
 from aonode.env import ProductionEnv
+from aonode.http_transport import http_client
 from aonode.local_network import LocalNetwork, local_network
 from protocols.errors import Invalid
 from protocols.ids import ItemId
@@ -101,7 +101,7 @@ async def run(scheduler_kills: int, directory: Path) -> dict[str, Any]:
     """Counts of one run; `violations` names what did not hold."""
     async with (
         local_network(directory, ProductionEnv()) as network,
-        httpx.AsyncClient(timeout=30.0, trust_env=False) as http,
+        http_client(timeout_s=30.0) as http,
     ):
         work = await start_workload(network, http, USERS)
         async with _under_load(work) as load:
