@@ -60,10 +60,11 @@ class Peers(INotifee):
         known = peer in self._addresses
         if not known and len(self._addresses) >= WANTED_MAX:
             return
+        before = self._addresses.get(peer)
         self._addresses[peer] = tuple(addresses[:ADDRESSES_MAX])
-        if known:
-            self._signal(peer)
-        elif self._nursery is not None:
+        if known and before != self._addresses[peer]:
+            self._signal(peer)  # new addresses are tried at once, the same ones in their turn
+        elif not known and self._nursery is not None:
             self._nursery.start_soon(self._keep, peer)
 
     def keys(self) -> tuple[NodeKey, ...]:
