@@ -33,13 +33,14 @@ from protocols.machine.effects import (
     TimerFired,
 )
 from protocols.machine.events import LogArrived, Offered, PeersChanged, Scheduled
+from protocols.machine.held_offers import HeldOffers
 from protocols.machine.recent import Recent
 from protocols.machine.restore import Restore
 from protocols.machine.rows import sign_once_rows
 from protocols.network import Parameters
 from protocols.trust import Verified
 from protocols.wire import batch
-from protocols.wire.assignment import Chain, Slot, assignment_of
+from protocols.wire.assignment import BLOCK_HEIGHT_NONE, Assignment, Chain, Slot
 from protocols.wire.item import Item
 from protocols.wire.process import (
     ProcessInfo,
@@ -55,9 +56,6 @@ from protocols.wire.topics import Topic
 RECENT_MAX = 1 << 16
 """Ids, and outbox entries, remembered since their slot was signed. More than an inbox and a group
 of events, so that a look-up made before an event was posted is never too old."""
-WAITING_MAX = 4096
-"""Offers that wait while their log is restored."""
-WAITING_BYTES_MAX = 64 << 20
 AGAIN_MS = 5_000
 """A known item offered sooner after the slot was last published is answered, not published."""
 
@@ -92,9 +90,7 @@ class SlotLog:
         self._assigned: Recent[tuple[ProcessId, ItemId], int] = Recent(RECENT_MAX)
         self._pushed: Recent[PushKey, int] = Recent(RECENT_MAX)
         self._published: Recent[tuple[ProcessId, int], int] = Recent(RECENT_MAX)
-        self._waiting: dict[ProcessId, dict[ItemId, Offered]] = {}
-        self._waiting_count = 0
-        self._waiting_bytes = 0
+        self._held = HeldOffers()
         self._tail: tuple[Verified[Slot], ...] = ()
         self._restore = Restore(
             key=key, quorum=parameters.restore_quorum, sole_copy=sole_copy, chain=self._chain
@@ -139,7 +135,7 @@ class SlotLog:
         return {
             "processes": len(self._hosted),
             "slots_signed": self._slots,
-            "waiting": self._waiting_count,
+            "waiting": self._held.count,
             "restoring": self._restore.status(),
         }
 
@@ -220,8 +216,20 @@ class SlotLog:
     def _next(self, hosted: Hosted, item: Item, exclude: tuple[str, ...], now: int) -> Slot:
         """Sign the next assignment of a log and move on."""
         chain = hosted.chain
-        draft = chain.draft(self._key, now, None if chain.nonce < 0 else item.id, exclude)
-        assignment = assignment_of(draft.signed(self._sign(draft.message())))
+        message = None if chain.nonce < 0 else item.id
+        draft = chain.draft(self._key, now, message, exclude)
+        # As `assignment_of` would read it; parsing what was just written costs a sixth of a slot.
+        assignment = Assignment(
+            item=draft.signed(self._sign(draft.message())),
+            process=chain.process,
+            epoch=0,
+            nonce=chain.nonce + 1,
+            hash_chain=chain.hash_chain_next(),
+            block_height=BLOCK_HEIGHT_NONE,
+            timestamp=max(chain.timestamp, now),
+            message=message,
+            exclude=exclude,
+        )
         hosted.chain = chain.next_assignment(assignment)
         return Slot(assignment, item)
 
@@ -285,7 +293,7 @@ class SlotLog:
                 break
         if taken:
             effects.append(Notify(Scheduled(tuple(Verified(slot) for slot in taken))))
-            self._mark_waiting(event.process, taken)
+            self._held.mark(self._hosted[event.process].info, taken)
         effects += self._restore.arrived(replace(event, wrong=wrong), now)
         return effects + self._release(now)
 
@@ -310,60 +318,17 @@ class SlotLog:
         return self._record(slot, push)
 
     def _wait(self, offered: Offered, process: ProcessId) -> list[Effect]:
-        item = offered.item.value
-        waiting = self._waiting.setdefault(process, {})
-        size = len(item.raw)
-        if item.id in waiting and offered.ticket is None:
+        if self._held.add(offered, process):
             return []
-        if (
-            item.id in waiting
-            or self._waiting_count >= WAITING_MAX
-            or self._waiting_bytes + size > WAITING_BYTES_MAX
-        ):
-            if not waiting:
-                del self._waiting[process]
-            return _refuse(offered, Reason.BUSY, "this scheduler is restoring; try again later")
-        waiting[item.id] = offered
-        self._waiting_count += 1
-        self._waiting_bytes += size
-        return []
-
-    def _mark_waiting(self, process: ProcessId, slots: Sequence[Slot]) -> None:
-        """Tell waiting offers of the slots they turn out to have; `_assigned` may forget them."""
-        waiting = self._waiting.get(process)
-        if not waiting:
-            return
-        info = self._hosted[process].info
-        pushed: dict[PushKey, int] = {}
-        for slot in slots:
-            if (offered := waiting.get(slot.message.id)) is not None:
-                waiting[slot.message.id] = replace(offered, known=slot)
-            if slot.nonce and (push := push_key(slot.message, info)) is not None:
-                pushed[push] = slot.nonce
-        for id, offered in waiting.items() if pushed else ():
-            nonce = _pushed_nonce(offered.item.value, info, pushed)
-            if nonce is not None:
-                waiting[id] = replace(offered, pushed=nonce)
+        return _refuse(offered, Reason.BUSY, "this scheduler is restoring; try again later")
 
     def _release(self, now: int) -> list[Effect]:
         """Answer the offers whose log is held no longer."""
         effects: list[Effect] = []
-        if not self._waiting or not self._restore.decided:
-            return effects
-        for process in [each for each in self._waiting if not self._restore.holds(each)]:
-            for offered in self._waiting.pop(process).values():
-                self._waiting_count -= 1
-                self._waiting_bytes -= len(offered.item.value.raw)
+        if self._held.count and self._restore.decided:
+            for _, offered in self._held.take(self._restore.holds):
                 effects += self._offer(offered, now)
         return effects
-
-
-def _pushed_nonce(item: Item, info: ProcessInfo, pushed: dict[PushKey, int]) -> int | None:
-    try:
-        push = push_key(item, info)
-    except Invalid:
-        return None  # it will be refused for this when its turn comes
-    return None if push is None else pushed.get(push)
 
 
 def _answer(offered: Offered, nonce: int) -> list[Effect]:

@@ -25,9 +25,10 @@ from protocols.machine.effects import (
     TimerFired,
 )
 from protocols.machine.events import LogArrived, Offered, PeersChanged, Scheduled
-from protocols.machine.slot_log import AGAIN_MS, WAITING_MAX, SlotLog
+from protocols.machine.held_offers import WAITING_MAX
+from protocols.machine.slot_log import AGAIN_MS, SlotLog
 from protocols.trust import Verified
-from protocols.wire.assignment import Slot
+from protocols.wire.assignment import Slot, assignment_of
 from protocols.wire.item import Item
 from protocols.wire.process import process_info
 from protocols.wire.streams import Head, Heads, LogRequest
@@ -67,7 +68,11 @@ def test_a_log_grows_by_one_signed_slot_per_item() -> None:
     for nonce, item in enumerate([process, *messages]):
         effects = machine.on(offer(item), 1_000 - nonce)
         assert reply(effects) == nonce
-        slots += slots_told(effects)
+        told = slots_told(effects)
+        assert [slot.assignment for slot in told] == [
+            assignment_of(slot.assignment.item) for slot in told
+        ]
+        slots += told
         tables = [effect.table for effect in only(effects, Persist)]
         assert tables == [Table.ITEMS, Table.SIGN_ONCE, Table.SIGN_ONCE]
         (publish,) = only(effects, Publish)
@@ -330,7 +335,7 @@ def test_waiting_offers_are_bounded() -> None:
     items = [message_item(USER, process) for _ in range(3)]
     assert machine.on(offer(items[0]), 0) == []
     assert reply(machine.on(offer(items[0]), 0)).reason is Reason.BUSY
-    machine._waiting_count = WAITING_MAX
+    machine._held.count = WAITING_MAX
     assert isinstance(reply(machine.on(offer(items[1]), 0)), Refusal)
     assert machine.on(Offered(Verified(items[2]), MU.public), 0) == []
 
