@@ -23,7 +23,7 @@ from typing import Any
 from protocols import keyspace
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NodeKey, ProcessId, address_of, b64url
-from protocols.machine import catch_up
+from protocols.machine import catch_up, rounds
 from protocols.machine.catch_up import CatchUp
 from protocols.machine.effects import (
     Alarm,
@@ -32,7 +32,6 @@ from protocols.machine.effects import (
     Event,
     Notify,
     Persist,
-    Send,
     SetTimer,
     Started,
     Table,
@@ -49,12 +48,12 @@ from protocols.machine.events import (
 )
 from protocols.machine.followed import Budget, Log, Placed, unknown_log
 from protocols.machine.recent import Recent
+from protocols.machine.rounds import Rounds
 from protocols.machine.rows import head_row, log_rows
 from protocols.trust import Verified
 from protocols.wire.assignment import Chain, Slot
 from protocols.wire.process import ProcessInfo
-from protocols.wire.streams import Head, Heads, HeadsRequest
-from protocols.wire.topics import Protocol
+from protocols.wire.streams import Head, Heads
 
 STRANGERS_MAX = 1024
 """Logs with early slots whose slot 0 is not known yet."""
@@ -64,12 +63,7 @@ EVIDENCE_MAX = 16
 """Second assignments kept per log; one proves the fault."""
 SCHEDULERS_MAX = 4096
 """Keys of schedulers remembered, to ask them first."""
-HEADS_EVERY_MS = 3_000
-HEADS_DEADLINE_MS = 5_000
-HEADS_NAMED_MAX = 1024
-"""Logs named in one question; with more, every other question names the next so many."""
 
-_HEADS = ("heads",)
 _PROBE = "probe"
 
 
@@ -101,7 +95,7 @@ class Replica:
         self._schedulers: Recent[Address, NodeKey] = Recent(SCHEDULERS_MAX)
         self._peers: tuple[NodeKey, ...] = ()
         self._catch_up = CatchUp(key)
-        self._round = 0
+        self._rounds = Rounds(key, self._is_scheduler)
         self._slots = 0
         self._forks = 0
 
@@ -122,9 +116,9 @@ class Replica:
             case TimerFired(key=(catch_up.TIMER, process)):
                 self._catch_up.resume(process)
                 return self._requests(now)
-            case TimerFired(key=key) if key == _HEADS:
+            case TimerFired(key=key) if key == rounds.TIMER:
                 return self._ask_heads(now)
-            case Answered(tag=tag) if tag == _HEADS:
+            case Answered(tag=tag) if tag == rounds.TAG:
                 return self._heads_arrived(event, now)
             case Conflicting():
                 return self._second(event.slot.value, event.held)
@@ -135,7 +129,7 @@ class Replica:
                 self._set_peers(event.peers)
             case Started():
                 self._set_peers(event.peers)
-                return [SetTimer(_HEADS, now + HEADS_EVERY_MS)]
+                return [SetTimer(rounds.TIMER, now + rounds.EVERY_MS)]
         return []
 
     def status(self) -> dict[str, Any]:
@@ -151,6 +145,9 @@ class Replica:
     def _set_peers(self, peers: tuple[NodeKey, ...]) -> None:
         self._peers = peers
         self._catch_up.set_peers(peers)
+
+    def _is_scheduler(self, key: NodeKey) -> bool:
+        return self._schedulers.get(address_of(key)) is not None
 
     # Slots
 
@@ -322,32 +319,8 @@ class Replica:
     # Where others stand
 
     def _ask_heads(self, now: int) -> list[Effect]:
-        """One peer a round: the schedulers and all peers in turns."""
-        self._round += 1
-        effects: list[Effect] = [SetTimer(_HEADS, now + HEADS_EVERY_MS)]
-        turn, odd = divmod(self._round, 2)
-        schedulers = self._connected_schedulers() if odd else []
-        candidates = schedulers or [peer for peer in self._peers if peer != self._key]
-        if candidates:
-            peer = candidates[turn % len(candidates)]
-            body = HeadsRequest(None, self._named(turn)).encode()
-            effects.append(Send(peer, Protocol.HEADS, body, _HEADS, HEADS_DEADLINE_MS))
-        return effects
-
-    def _connected_schedulers(self) -> list[NodeKey]:
-        return [
-            peer
-            for peer in self._peers
-            if peer != self._key and self._schedulers.get(address_of(peer)) is not None
-        ]
-
-    def _named(self, turn: int) -> tuple[ProcessId, ...]:
-        """Logs to ask for: all that the peer has, or with many logs, by turns, some of ours."""
-        if self._only is None and (len(self._logs) <= HEADS_NAMED_MAX or turn % 2):
-            return ()
-        followed = sorted(self._logs if self._only is None else self._only)
-        start = turn // 2 * HEADS_NAMED_MAX % max(1, len(followed))
-        return tuple(followed[start : start + HEADS_NAMED_MAX])
+        logs = self._logs if self._only is None else self._only
+        return self._rounds.next(self._peers, logs, len(logs), all=self._only is None, now=now)
 
     def _heads_arrived(self, event: Answered, now: int) -> list[Effect]:
         try:

@@ -9,6 +9,7 @@ import pytest
 
 from protocols import keyspace
 from protocols.errors import Reason
+from protocols.ids import ProcessId
 from protocols.keyspace import Prefix
 from protocols.machine import followed
 from protocols.machine.catch_up import ATTEMPTS_MAX, FETCHES_MAX, GAP_WAIT_MS
@@ -31,7 +32,8 @@ from protocols.machine.events import (
     Scheduled,
     SlotsArrived,
 )
-from protocols.machine.replica import HEADS_EVERY_MS, STRANGERS_MAX, Replica
+from protocols.machine.replica import STRANGERS_MAX, Replica
+from protocols.machine.rounds import EVERY_MS, NAMED_MAX, Rounds
 from protocols.machine.rows import slot_of_row
 from protocols.trust import Verified
 from protocols.wire.assignment import Chain, Slot
@@ -63,7 +65,7 @@ def slots_of(count: int, *, owner: Key = USER) -> list[Slot]:
 def replica(*peers: Any) -> Replica:
     machine = Replica(key=ME.public)
     (timer,) = machine.on(Started(tuple(peers)), 0)
-    assert timer == SetTimer(("heads",), HEADS_EVERY_MS)
+    assert timer == SetTimer(("heads",), EVERY_MS)
     return machine
 
 
@@ -275,12 +277,22 @@ def test_peers_are_asked_in_turn_the_scheduler_every_other_time() -> None:
     machine.on(PeersChanged((A, B, SU.public)), 0)
     asked = []
     for turn in range(1, 7):
-        effects = machine.on(TimerFired(("heads",)), turn * HEADS_EVERY_MS)
+        effects = machine.on(TimerFired(("heads",)), turn * EVERY_MS)
         (send,) = only(effects, Send)
         assert HeadsRequest.decode(send.body) == HeadsRequest(None, ())
         asked.append(send.peer)
     assert asked[::2] == [SU.public] * 3
     assert set(asked[1::2]) == {A, B, SU.public}
+
+
+def test_with_many_logs_all_of_them_are_named_in_turn() -> None:
+    logs = [ProcessId(number.to_bytes(32, "big")) for number in range(2 * NAMED_MAX + 1)]
+    rounds = Rounds(ME.public, lambda key: False)
+    named: list[int] = []
+    for _ in range(12):
+        (send,) = only(rounds.next((A,), logs, len(logs), all=True, now=0), Send)
+        named.append(len(HeadsRequest.decode(send.body).processes))
+    assert sorted(set(named)) == [0, 1, NAMED_MAX]
 
 
 def test_a_lost_last_slot_is_repaired() -> None:
