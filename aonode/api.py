@@ -36,6 +36,10 @@ class MessengerApi(Protocol):
     async def submit_many(self, items: Sequence[Item]) -> list[Invalid | None]:
         """As `submit` for the items of a bundle: for each None, or why it is refused."""
 
+    async def assign(self, process: ProcessId, item: ItemId, exclude: tuple[str, ...]) -> ItemId:
+        """Have an item that this node knows assigned to the log of `process`, less the excluded
+        fields; the assignment's id, once it is durable at the scheduler. Raises Invalid."""
+
 
 class ReplicaApi(Protocol):
     """The local log replica, which every node has."""
@@ -48,13 +52,19 @@ class ReplicaApi(Protocol):
 
     def slots(self, process: ProcessId, first: int, last: int, limit: int) -> list[Slot]: ...
 
-    def find(self, id: bytes) -> tuple[ProcessId, int] | None:
-        """Where a message, assignment or process id stands in a log."""
+    def find(self, id: bytes, process: ProcessId | None = None) -> tuple[ProcessId, int] | None:
+        """Where a message, assignment or process id stands: in the log of `process`, or in any."""
 
-    async def wait_slot(self, id: bytes, timeout_s: float) -> tuple[ProcessId, int]:
+    async def wait_slot(
+        self, id: bytes, timeout_s: float, process: ProcessId | None = None
+    ) -> tuple[ProcessId, int]:
         """As `find`, waiting for it; raises Invalid(UNKNOWN_ITEM) at the deadline."""
 
-    def item(self, id: bytes) -> Item | None: ...
+    def item(self, id: bytes) -> Item | None:
+        """An item of any kind that this node holds."""
+
+    def message(self, id: bytes) -> Item | None:
+        """As `item`, but for modules."""
 
     def module(self, id: bytes) -> Item | None: ...
 

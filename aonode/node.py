@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +15,7 @@ import trio
 from aonode.env import Env, TaskStatus
 from aonode.net.admission import Admission, Arrivals
 from aonode.net.batcher import Batcher
+from aonode.net.own_streams import OwnStreams
 from aonode.ops import log
 from aonode.ops.metrics import Metrics
 from aonode.ports import Door, Engine, Signer, Store, Verdict, Wire
@@ -70,6 +71,7 @@ class Node:
     def __init__(
         self, *, roles: tuple[str, ...], network: Network, parts: Parts, sole_copy: bool = False
     ) -> None:
+        parts = replace(parts, wire=OwnStreams(parts.wire, parts.signer.key))
         self.network = network
         self.roles = roles
         self.registry = Metrics()
@@ -207,11 +209,12 @@ class Node:
             sign=parts.signer.sign,
             units=self.network.units,
         )
-        machine.recover(role.deliveries(), self.replica.logs(), self.replica.find)
+        machine.recover(role.deliveries(), self.replica.logs(), self.replica.find, role.orders())
         role.runner = self._runner(
             "messenger", machine, Extended, Evaluated, PeersChanged, UnitSeen
         )
         self._release.translators[Protocol.RESULT] = self._admission.receipts_arrived
+        self._release.translators[Protocol.ASSIGN] = self._admission.assignment_arrived
 
     def _connect_wire(self) -> None:
         self._subscribe(Topic.SLOTS, self._admission.slots_door)

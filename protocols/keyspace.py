@@ -123,6 +123,11 @@ def outbox_key(process: bytes, slot: int, index: int) -> bytes:
     return _numbered(Prefix.OUTBOX, process, slot) + index.to_bytes(4, "big")
 
 
+def outbox_of(key: bytes) -> tuple[bytes, int, int]:
+    """Inverse of `outbox_key`."""
+    return id_of(key), nonce_of(key[:-4]), int.from_bytes(key[-4:], "big")
+
+
 def pushed_key(process: bytes) -> bytes:
     return _one(Prefix.PUSHED, process)
 

@@ -17,7 +17,8 @@ from starlette.routing import Route
 
 from aonode.http.problem import on_http_error, on_invalid, problem
 from protocols.errors import Invalid, Reason
-from protocols.ids import ProcessId, parse_id
+from protocols.ids import ItemId, ProcessId, parse_id
+from protocols.wire.assignment import check_excludes
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -166,6 +167,27 @@ def process_of(request: Request) -> ProcessId:
     if text is None:
         raise Invalid(Reason.MALFORMED, "the query parameter process-id is missing")
     return ProcessId(parse_id(text, "process-id"))
+
+
+def asks_to_assign(request: Request) -> bool:
+    """Whether a POST is AO's question to assign an item by its id."""
+    return "assign" in request.query_params or "process-id" in request.query_params
+
+
+def assignment_asked(request: Request) -> tuple[ProcessId, ItemId, tuple[str, ...]]:
+    """Process, item and excluded fields of `?process-id=&assign=[&exclude=]`. Raises Invalid."""
+    query = request.query_params
+    if "base-layer" in query:
+        raise Invalid(
+            Reason.UNSUPPORTED,
+            "base-layer asks for confirmations on Arweave, which this network does not read; "
+            "leave it out",
+        )
+    item = query.get("assign")
+    if item is None:
+        raise Invalid(Reason.MALFORMED, "the query parameter assign is missing beside process-id")
+    names = [name.strip() for name in query.get("exclude", "").split(",") if name.strip()]
+    return process_of(request), ItemId(parse_id(item, "assign")), check_excludes(names)
 
 
 def integer_of(request: Request, name: str, default: int, *, least: int, most: int) -> int:

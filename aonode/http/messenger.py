@@ -15,7 +15,7 @@ from starlette.routing import Route
 from aonode.api import MessengerApi, NodeApi
 from aonode.crypto.verify import verify_item
 from aonode.http import gateway, ops
-from aonode.http.edge import App, Bodies, application
+from aonode.http.edge import App, Bodies, application, asks_to_assign, assignment_asked
 from aonode.http.problem import STATUS, json_response
 from protocols.errors import Invalid, Reason
 from protocols.ids import b64url, parse_id
@@ -82,11 +82,10 @@ class _Messenger:
 
     async def submit(self, request: Request) -> Response:
         """One item, or a bundle of many. 202: durable here, and it will be scheduled."""
-        if "assign" in request.query_params or "process-id" in request.query_params:
-            raise Invalid(
-                Reason.UNSUPPORTED,
-                "assigning an item that exists already is not served here; send a new message",
-            )
+        if asks_to_assign(request):
+            assigned = await self._messenger.assign(*assignment_asked(request))
+            answer = {"message": "Processing Assignment", "id": b64url(assigned)}
+            return json_response(answer, 202)
         size_max = max(self._item_bytes_max, BUNDLE_BYTES_MAX)
         body = await self.bodies.read(request, size_max=size_max)
         if looks_like_bundle(body):

@@ -16,11 +16,19 @@ from aonode.api import NodeApi
 from aonode.env import Env
 from aonode.http import ops
 from aonode.http.compute import nonce_at
-from aonode.http.edge import App, Bodies, application, integer_of, process_of
+from aonode.http.edge import (
+    App,
+    Bodies,
+    application,
+    asks_to_assign,
+    assignment_asked,
+    integer_of,
+    process_of,
+)
 from aonode.http.problem import json_response
 from aonode.http.shapes import anchor_json, owner_json, slot_json, tags_json
 from protocols.errors import Invalid, Reason
-from protocols.ids import ProcessId, address_of, b64url, parse_id
+from protocols.ids import ItemId, ProcessId, address_of, b64url, parse_id
 from protocols.network import Parameters
 from protocols.wire.assignment import BLOCK_HEIGHT_NONE, Slot
 from protocols.wire.item import Item, decode_item
@@ -37,6 +45,9 @@ class SchedulerApi(Protocol):
 
     async def schedule(self, item: Item) -> Slot:
         """The slot of `item`, durable; raises Invalid if it must be refused."""
+
+    async def assign(self, process: ProcessId, item: ItemId, exclude: tuple[str, ...]) -> Slot:
+        """As `schedule`, of an item that this node knows, in the log of `process`."""
 
 
 def app(
@@ -92,15 +103,12 @@ class _Scheduler:
 
     async def schedule(self, request: Request) -> Response:
         """Assign one item; the answer has the assignment's time."""
-        if "assign" in request.query_params or "process-id" in request.query_params:
-            raise Invalid(
-                Reason.UNSUPPORTED,
-                "assigning an item that exists already is not served here; send a new message",
-            )
+        if asks_to_assign(request):
+            slot = await self._scheduler.assign(*assignment_asked(request))
+            return _scheduled(slot, slot.assignment.id)
         body = await self._bodies.read(request, size_max=self._item_bytes_max)
         item = decode_item(body, size_max=self._item_bytes_max)
-        slot = await self._scheduler.schedule(item)
-        return json_response({"timestamp": slot.assignment.timestamp, "id": b64url(item.id)})
+        return _scheduled(await self._scheduler.schedule(item), item.id)
 
     async def process(self, request: Request) -> Response:
         """The Process item and when it was scheduled."""
@@ -133,8 +141,8 @@ class _Scheduler:
         id = parse_id(request.path_params["id"], "id")
         if id == process:
             return self._page(request, process)
-        found = self._node.replica.find(id)
-        if found is None or found[0] != process:
+        found = self._node.replica.find(id, process)
+        if found is None:
             raise Invalid(
                 Reason.UNKNOWN_ITEM,
                 f"Message or Process not found: {b64url(id)} in the log of {b64url(process)}",
@@ -194,6 +202,10 @@ class _Scheduler:
                 Reason.UNKNOWN_PROCESS, f"no slot {nonce} of process {b64url(process)} here"
             )
         return slot
+
+
+def _scheduled(slot: Slot, id: ItemId) -> Response:
+    return json_response({"timestamp": slot.assignment.timestamp, "id": b64url(id)})
 
 
 def _slot_json(slot: Slot) -> dict[str, Any]:

@@ -20,8 +20,9 @@ from aonode.ops.metrics import Metrics
 from aonode.ports import Verdict, Wire
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NodeKey, b64url
-from protocols.machine.effects import Answered, Event, Send
+from protocols.machine.effects import Answered, Event, Refusal, Send
 from protocols.machine.events import (
+    AssignmentArrived,
     Conflicting,
     LogArrived,
     ReceiptsArrived,
@@ -188,6 +189,16 @@ class Admission:
             self.refuse(refusal)
         return good
 
+    async def item_of(self, peer: NodeKey, id: ItemId) -> Verified[Item]:
+        """Fetch and verify the item of this id; raises Invalid."""
+        raw = await self.fetch(peer, Protocol.ITEM, id, self._item_bytes_max)
+        verified = await self.item(raw)
+        if verified.value.id != id:
+            raise Invalid(
+                Reason.MISMATCH, f"peer {b64url(peer)} gave another item for {b64url(id)}"
+            )
+        return verified
+
     async def item(self, raw: bytes) -> Verified[Item]:
         """Verify one item of a client; raises Invalid."""
         return await self._env.offload(lambda: verification.check_item(raw, self._item_bytes_max))
@@ -230,6 +241,21 @@ class Admission:
             self.refuse(error)
             return ReceiptsArrived(process, answered.peer, None, answered.tag)
         return ReceiptsArrived(process, answered.peer, entries, answered.tag)
+
+    async def assignment_arrived(self, sent: Send, answered: Answered) -> AssignmentArrived:
+        """Verify the frame of an ASSIGN answer."""
+        try:
+            answer = streams.decode_assign_answer(answered.frames)
+            raw = answer.assignment_raw
+            if raw is None:
+                assert answer.refusal is not None, "an answer is one or the other"
+                raise answer.refusal
+            assignment = await self._env.offload(lambda: verification.check_assignment(raw))
+        except Invalid as error:
+            self.refuse(error)
+            refusal = Refusal(error.reason, error.detail)
+            return AssignmentArrived(None, refusal, answered.peer, answered.tag)
+        return AssignmentArrived(assignment, None, answered.peer, answered.tag)
 
     def refuse(self, error: Invalid) -> None:
         """Count a refused input under its reason."""

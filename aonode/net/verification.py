@@ -13,6 +13,7 @@ from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NetworkId, NodeKey, ProcessId, b64url
 from protocols.trust import Verified
 from protocols.wire.assignment import Assignment, Slot, assignment_of, slot_of
+from protocols.wire.batch import ASSIGNMENT_BYTES_MAX
 from protocols.wire.item import Item, decode_item
 from protocols.wire.proof import Receipt
 from protocols.wire.streams import ResultEntry
@@ -72,6 +73,13 @@ def check_slot(raw: RawSlot, assignment: Assignment, size_max: int) -> Verified[
     """Check both signatures of a slot and that they belong together; raises Invalid."""
     verify_item(assignment.item)
     return Verified(slot_of(assignment, check_item(raw.message, size_max).value))
+
+
+def check_assignment(raw: bytes) -> Verified[Assignment]:
+    """Decode one assignment and check its signature; raises Invalid."""
+    assignment = assignment_of(decode_item(raw, size_max=ASSIGNMENT_BYTES_MAX))
+    verify_item(assignment.item)
+    return Verified(assignment)
 
 
 def check_slots(raws: Sequence[RawSlot], size_max: int, held: Held) -> CheckedSlots:

@@ -121,25 +121,35 @@ class ReplicaRole:
         assert slot is not None, f"slot {nonce} of {b64url(process)} is missing below its head"
         return slot.assignment.id
 
-    def find(self, id: bytes) -> tuple[ProcessId, int] | None:
+    def find(self, id: bytes, process: ProcessId | None = None) -> tuple[ProcessId, int] | None:
+        if process is not None:
+            row = self._db.get(keyspace.by_id_key(id, process))
+            return None if row is None else (process, keyspace.nonce_of(row))
         for key, row in self._db.scan(*keyspace.process_range(Prefix.BY_ID, id), limit=1):
             return ProcessId(key[-32:]), keyspace.nonce_of(row)
         return None
 
-    async def wait_slot(self, id: bytes, timeout_s: float) -> tuple[ProcessId, int]:
-        # Registered before the look-up: a slot that lands in between wakes the wait.
-        with self._waiters.wait(id) as told:
-            if found := self.find(id):
-                return found
-            with trio.move_on_after(timeout_s):
-                process, nonce = await told()
-                return process, nonce
+    async def wait_slot(
+        self, id: bytes, timeout_s: float, process: ProcessId | None = None
+    ) -> tuple[ProcessId, int]:
+        with trio.move_on_after(timeout_s):
+            while True:
+                # Registered before the look-up: a slot that lands in between wakes the wait.
+                with self._waiters.wait(id) as told:
+                    if found := self.find(id, process):
+                        return found
+                    await told()
+        where = "here" if process is None else f"in the log of process {b64url(process)}"
         raise Invalid(
             Reason.UNKNOWN_ITEM,
-            f"message {b64url(id)} has no slot here after {timeout_s:g} s; check the id, or retry",
+            f"message {b64url(id)} has no slot {where} after {timeout_s:g} s; check the id, "
+            "or retry",
         )
 
     def item(self, id: bytes) -> Item | None:
+        return self.message(id) or self.module(id)
+
+    def message(self, id: bytes) -> Item | None:
         raw = self._db.get(keyspace.item_key(id))
         if raw is not None:
             return decode_item(raw, size_max=self._parameters.item_bytes_max)
@@ -147,7 +157,7 @@ class ReplicaRole:
             slot = self.slot(*found)
             assert slot is not None, f"by-id row of {b64url(id)} points nowhere"
             return slot.message if slot.message.id == id else slot.assignment.item
-        return self.module(id)
+        return None
 
     def module(self, id: bytes) -> Item | None:
         raw = self._db.get(keyspace.module_key(id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from aonode.env import Env
 from aonode.net import verification
@@ -11,8 +12,8 @@ from aonode.ports import Store, Wire
 from aonode.roles.replica import ReplicaRole
 from aonode.roles.runner import Runner
 from protocols import keyspace
-from protocols.errors import Invalid
-from protocols.ids import ItemId, NodeKey, ProcessId
+from protocols.errors import Invalid, Reason
+from protocols.ids import ItemId, NodeKey, ProcessId, b64url
 from protocols.keyspace import Prefix
 from protocols.machine.effects import Event
 from protocols.machine.events import Offered
@@ -20,10 +21,16 @@ from protocols.machine.rows import push_key_row
 from protocols.machine.slot_log import SlotLog
 from protocols.network import Parameters
 from protocols.trust import Claimed, Verified
-from protocols.wire.assignment import Chain, Slot, assignment_of, slot_of
+from protocols.wire.assignment import Assignment, Chain, Slot, assignment_of, slot_of
 from protocols.wire.item import Item, decode_item
-from protocols.wire.process import ProcessInfo, process_info, push_key
-from protocols.wire.streams import MessageAnswer, MessageFate, MessageRequest
+from protocols.wire.process import ProcessInfo, home_of, process_info, push_key
+from protocols.wire.streams import (
+    AssignAnswer,
+    AssignRequest,
+    MessageAnswer,
+    MessageFate,
+    MessageRequest,
+)
 from protocols.wire.topics import Protocol
 
 
@@ -49,12 +56,14 @@ class SchedulerRole:
         self.runner: Runner | None = None
         self.admission: Admission | None = None
         self._infos: dict[ProcessId, ProcessInfo] = {}
+        self._replica: ReplicaRole | None = None
 
     def recover(self, replica: ReplicaRole) -> None:
         """Rebuild every own log from the sign-once table.
 
         Slots that were signed but had not reached the replica when the node stopped go out again.
         """
+        self._replica = replica
         chains: dict[ProcessId, Chain] = {}
         tail: list[Verified[Slot]] = []
         for key, raw in self._sign_once.scan(*keyspace.prefix_range(Prefix.ASSIGNMENT)):
@@ -69,8 +78,9 @@ class SchedulerRole:
         self._machine.recover(known, clean=bool(known), tail=tail)
 
     def serve(self, wire: Wire) -> None:
-        """Take messages by stream from messengers whose gossip did not get through."""
+        """Take by stream what messengers ask for, or could not get through by gossip."""
         wire.serve(Protocol.MESSAGE, self._message)
+        wire.serve(Protocol.ASSIGN, self._assign)
 
     def offer(self, item: Verified[Item], sender: NodeKey) -> None:
         """An item from gossip; dropped and counted if the inbox is full (it will come again)."""
@@ -84,11 +94,46 @@ class SchedulerRole:
         checked = await self._env.offload(lambda: verification.checked_item(item))
         if isinstance(checked, Invalid):
             raise checked
-        await self.runner.ask(lambda ticket: self._offered(checked, self._key, ticket))
-        process = _process_of(item)
-        slot = self._known(item, process)
-        assert slot is not None, "the machine replies once the slot is durable"
-        return slot
+        nonce = await self.runner.ask(lambda ticket: self._offered(checked, self._key, ticket))
+        return self._signed(_process_of(item), nonce)
+
+    async def assign(self, process: ProcessId, item: ItemId, exclude: tuple[str, ...]) -> Slot:
+        """Assign an item that this node knows to the log of `process`; as `schedule`."""
+        assert self._replica is not None, "a role is recovered before it runs"
+        known = self._replica.message(item)
+        if known is None:
+            raise Invalid(
+                Reason.UNKNOWN_ITEM,
+                f"item {b64url(item)} is in no log this scheduler follows; check the id, or send "
+                "the item itself",
+            )
+        # It was verified before it was stored.
+        return await self._assign_item(Verified(known), process, exclude, self._key)
+
+    async def _assign_item(
+        self, item: Verified[Item], process: ProcessId, exclude: tuple[str, ...], sender: NodeKey
+    ) -> Slot:
+        assert self.runner is not None, "a role is run by its node"
+        nonce = await self.runner.ask(
+            lambda ticket: replace(
+                self._offered(item, sender, ticket, process), into=process, exclude=exclude
+            )
+        )
+        return self._signed(process, nonce)
+
+    async def _assign(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
+        """Answers `/ao/assign/1`: an item that is not here is fetched from the peer that asks."""
+        assert self.admission is not None, "a role is run by its node"
+        assert self._replica is not None, "a role is recovered before it runs"
+        request = AssignRequest.decode(body)
+        try:
+            held = self._replica.message(request.item)
+            item = Verified(held) if held else await self.admission.item_of(peer, request.item)
+            slot = await self._assign_item(item, request.process, request.exclude, peer)
+        except Invalid as error:
+            yield AssignAnswer(None, error).encode()
+            return
+        yield AssignAnswer(slot.assignment.item.raw, None).encode()
 
     async def _message(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
         assert self.admission is not None, "a role is run by its node"
@@ -107,12 +152,23 @@ class SchedulerRole:
             item.target is not None and self._machine.hosts(item.target)
         )
 
-    def _offered(self, item: Verified[Item], sender: NodeKey, ticket: int | None) -> Event:
+    def _offered(
+        self,
+        item: Verified[Item],
+        sender: NodeKey,
+        ticket: int | None,
+        into: ProcessId | None = None,
+    ) -> Offered:
         value = item.value
-        process = _process_of(value)
+        process = into or _process_of(value)
         known = self._known(value, process)
         pushed = None if known else self._pushed(value, process)
         return Offered(item, sender, ticket, known, pushed)
+
+    def _signed(self, process: ProcessId, nonce: int) -> Slot:
+        """A slot that the machine has answered with; of a pushed item, maybe another's copy."""
+        assignment = self._assignment(process, nonce)
+        return slot_of(assignment, self._item(assignment.assigned))
 
     def _known(self, item: Item, process: ProcessId) -> Slot | None:
         if len(process) != len(item.id):
@@ -120,9 +176,12 @@ class SchedulerRole:
         nonce = self._sign_once.get(keyspace.assigned_key(item.id, process))
         if nonce is None:
             return None
-        raw = self._sign_once.get(keyspace.assignment_key(process, keyspace.nonce_of(nonce)))
+        return slot_of(self._assignment(process, keyspace.nonce_of(nonce)), item)
+
+    def _assignment(self, process: ProcessId, nonce: int) -> Assignment:
+        raw = self._sign_once.get(keyspace.assignment_key(process, nonce))
         assert raw is not None, "the id row and the assignment are one atomic batch"
-        return slot_of(assignment_of(decode_item(raw, size_max=len(raw))), item)
+        return assignment_of(decode_item(raw, size_max=len(raw)))
 
     def _pushed(self, item: Item, process: ProcessId) -> int | None:
         if item.first("Outbox") is None:
@@ -154,4 +213,4 @@ def _fate(id: ItemId, answer: int | Invalid) -> MessageFate:
 
 def _process_of(item: Item) -> ProcessId:
     """The log an item is for: its target's, or the one it opens."""
-    return ProcessId(item.id if item.first("Type") == "Process" else item.target or b"")
+    return home_of(item) or ProcessId(b"")

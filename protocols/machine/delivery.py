@@ -22,7 +22,8 @@ from typing import Any
 
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NodeKey, ProcessId, b64url
-from protocols.machine import outbound, pushing, waiting
+from protocols.machine import assigning, outbound, pushing, waiting
+from protocols.machine.assigning import Assigning, Settled
 from protocols.machine.directory import Directory, home
 from protocols.machine.effects import (
     Alarm,
@@ -35,7 +36,15 @@ from protocols.machine.effects import (
     Started,
     TimerFired,
 )
-from protocols.machine.events import Extended, ReceiptsArrived, Submit, Undeliverable, UnitSeen
+from protocols.machine.events import (
+    AssignAsked,
+    AssignmentArrived,
+    Extended,
+    ReceiptsArrived,
+    Submit,
+    Undeliverable,
+    UnitSeen,
+)
 from protocols.machine.outbound import OPEN_MAX, Outbound
 from protocols.machine.pushed import (
     Parent,
@@ -50,8 +59,8 @@ from protocols.machine.recent import Recent
 from protocols.machine.rows import delivered_row, delivery_row
 from protocols.machine.waiting import Waiting, WaitingRoom
 from protocols.network import Parameters, Unit
-from protocols.outbox import Bounds
-from protocols.wire.assignment import Chain
+from protocols.outbox import Bounds, OutAssignment
+from protocols.wire.assignment import Assignment, Chain, assignment_of
 from protocols.wire.item import Item, Unsigned
 from protocols.wire.process import ProcessInfo, push_key
 
@@ -97,6 +106,9 @@ class Delivery:
         self._targets = WaitingRoom(
             _TARGETS, count_max=waiting.PUSHED_MAX, bytes_max=waiting.PUSHED_BYTES_MAX
         )
+        self._assigning = Assigning(self._scheduler_of)
+        self._assigned: list[Assignment] = []
+        """Assignments by id whose outcome was not pushed before a restart."""
         self._seen: Recent[ItemId, Place] = Recent(RECENT_MAX)
         self._recovered: list[tuple[Item, Place | None]] = []
         self._undeliverable = 0
@@ -106,11 +118,16 @@ class Delivery:
         items: Iterable[Item],
         logs: Iterable[tuple[Chain, ProcessInfo]],
         place: Callable[[ItemId], Place | None],
+        orders: Iterable[tuple[bytes, bytes]] = (),
     ) -> None:
-        """Take up the delivery rows and the durable logs. `place` looks an item up in those; it is
-        called during this call only."""
+        """Take up the delivery rows, the durable logs and the outbox rows (`orders`). `place` looks
+        an item up in the logs; it is called during this call only."""
         self._directory.recover(logs)
+        self._assigning.recover(orders)
         for item in items:
+            if item.first("Type") == "Assignment":
+                self._assigned.append(assignment_of(item))
+                continue
             placed = place(item.id)
             if placed is not None and placed[0] != home(item):
                 placed = None  # assigned to another log as well; its own is what was promised
@@ -138,6 +155,15 @@ class Delivery:
                 return self._expire(self._clients, process, now)
             case TimerFired(key=(name, process)) if name == _TARGETS:
                 return self._expire(self._targets, process, now)
+            case AssignAsked():
+                return self._assign(event, now)
+            case AssignmentArrived():
+                settled = self._assigning.arrived(event, now)
+                effects = [] if settled is None else self._settle(settled)
+                return effects + self._assigning.requests(now) + self._ask(now)
+            case TimerFired(key=assigning.TIMER):
+                lost = [each for one in self._assigning.expired(now) for each in self._settle(one)]
+                return lost + self._assigning.due(now)
             case Answered(tag=outbound.TAG):
                 return self._scheduler_answered(event, now) + self._ask(now)
             case UnitSeen(unit=unit):
@@ -151,6 +177,7 @@ class Delivery:
             "open": len(self._outbound),
             "waiting_for_process": len(self._clients) + len(self._targets),
             "waiting_for_outcome": self._pushing.count,
+            "assigning": len(self._assigning),
             "offered_again": self._outbound.resent,
             "undeliverable": self._undeliverable,
         }
@@ -167,11 +194,7 @@ class Delivery:
         if stands or self._has(item.id):
             return [Reply(event.ticket, item.id)]
         try:
-            if self._pushing.count >= FOLLOWED_MAX:
-                raise Invalid(
-                    Reason.BUSY,
-                    f"the outcome of {FOLLOWED_MAX} messages is missing; try again later",
-                )
+            self._check_room()
             info = self._directory.process_for(item)
             if info is None:
                 wanted = Waiting(item, event.ticket, now + waiting.CLIENT_WAIT_MS)
@@ -181,6 +204,13 @@ class Delivery:
         except Invalid as error:
             return [Reply(event.ticket, Refusal(error.reason, error.detail))]
         return [delivery_row(item), *effects, Reply(event.ticket, item.id)]
+
+    def _check_room(self) -> None:
+        if self._pushing.count >= FOLLOWED_MAX:
+            raise Invalid(
+                Reason.BUSY,
+                f"the outcome of {FOLLOWED_MAX} messages is missing; try again later",
+            )
 
     def _has(self, id: ItemId) -> bool:
         return id in self._outbound or self._seen.get(id) is not None
@@ -299,6 +329,40 @@ class Delivery:
                 effects.append(Alarm(Reason.UNAVAILABLE, found.process, detail))
         return effects
 
+    # Assigning by id
+
+    def _scheduler_of(self, process: ProcessId) -> NodeKey | None:
+        known = self._directory.known(process)
+        return None if known is None else self._directory.scheduler_key(known.info.scheduler)
+
+    def _assign(self, event: AssignAsked, now: int) -> list[Effect]:
+        try:
+            self._check_room()
+            return self._assigning.ask(event, now)
+        except Invalid as error:
+            return [Reply(event.ticket, Refusal(error.reason, error.detail))]
+
+    def _settle(self, settled: Settled) -> list[Effect]:
+        """An order is served, or never will be."""
+        effects, ticket = list(settled.effects), settled.order.ticket
+        if settled.assignment is not None:
+            effects += self._follow_assigned(settled.assignment)
+            id = settled.assignment.id
+            return effects + ([] if ticket is None else [Reply(ticket, id)])
+        assert settled.error is not None, "an order ends with an assignment or an error"
+        reason, detail = settled.error.reason, settled.error.detail
+        if ticket is not None:
+            return [*effects, Reply(ticket, Refusal(reason, detail))]
+        return effects + self._cannot_deliver(settled.order.item, detail)
+
+    def _follow_assigned(self, assignment: Assignment) -> list[Effect]:
+        """We asked for this slot, so its outcome is ours to push. Its chain of pushes begins with
+        the item, also after a restart: what is pushed must not depend on that."""
+        outcome = Outcome(assignment.id, assignment.assigned, assignment.id)
+        if self._pushing.follow(assignment.process, assignment.nonce, outcome):
+            return [delivery_row(assignment.item)]
+        return []
+
     # Pushing
 
     def _receipts(self, event: ReceiptsArrived, now: int) -> list[Effect]:
@@ -314,6 +378,9 @@ class Delivery:
         parent = Parent(known.info, opened.nonce, opened.root)
         effects: list[Effect] = []
         for index, entry in enumerate(opened.outbox.entries()):
+            if isinstance(entry, OutAssignment):
+                effects += self._order(opened, index, entry, now)
+                continue
             item = self._signed(partial(entry_of, self._key, parent, index, entry))
             if isinstance(item, str):
                 detail = f"outbox entry {index} of slot {opened.nonce}: {item}"
@@ -321,6 +388,14 @@ class Delivery:
             else:
                 effects += self._push(item, opened.item, now)
         effects.append(delivered_row(opened.item))
+        return effects
+
+    def _order(self, opened: Opened, index: int, entry: OutAssignment, now: int) -> list[Effect]:
+        place = (opened.process, opened.nonce, index)
+        effects, errors = self._assigning.place(place, entry, now)
+        for error in errors:
+            detail = f"outbox entry {index} of slot {opened.nonce}: {error}"
+            effects += self._cannot_deliver(opened.item, detail)
         return effects
 
     def _signed(self, make: Callable[[], Unsigned]) -> Item | str:
@@ -354,7 +429,13 @@ class Delivery:
     # Starting, and whom we know
 
     def _start(self, now: int) -> list[Effect]:
-        effects: list[Effect] = []
+        effects: list[Effect] = self._assigning.start(now)
+        assigned, self._assigned = self._assigned, []
+        for assignment in assigned:
+            if self._directory.known(assignment.process) is None:
+                effects.append(delivered_row(assignment.id))  # its log is not here any more
+            else:
+                self._follow_assigned(assignment)
         recovered, self._recovered = self._recovered, []
         for item, place in recovered:
             if place is not None:

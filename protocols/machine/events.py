@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocols.ids import ItemId, NodeKey, ProcessId
-from protocols.machine.effects import Event
+from protocols.machine.effects import Event, Refusal
 from protocols.trust import Verified
-from protocols.wire.assignment import Slot
+from protocols.wire.assignment import Assignment, Slot
 from protocols.wire.item import Item
 from protocols.wire.proof import Receipt
 from protocols.wire.unit import UnitAnnouncement
@@ -41,6 +41,30 @@ class Submit(Event):
     ticket: int
     item: Verified[Item]
     known: tuple[ProcessId, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AssignAsked(Event):
+    """A client wants an existing item in one more log. HTTP -> delivery; answered by
+    Reply(ticket) with the id of the assignment, which is durable at the scheduler then."""
+
+    ticket: int
+    process: ProcessId
+    item: ItemId
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AssignmentArrived(Event):
+    """The answer to an ASSIGN request. Admission, from `Answered` -> delivery.
+
+    Either the assignment, its signature verified and nothing else, or why there is none.
+    """
+
+    assignment: Verified[Assignment] | None
+    refusal: Refusal | None
+    peer: NodeKey
+    tag: tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from protocols import domains
 from protocols.codec import digest
-from protocols.errors import Invalid, Reason
+from protocols.errors import Invalid
 from protocols.ids import ItemId, NodeKey, ProcessId, b64url, parse_id
 from protocols.limits import ANCHOR_BYTES
-from protocols.outbox import Entry, OutMessage, OutSpawn
+from protocols.outbox import OutMessage, OutSpawn
 from protocols.wire.item import Item, SignatureType, Tag, Unsigned
 from protocols.wire.process import ProcessInfo, outbox_tag
 
@@ -50,16 +50,13 @@ def root_of(item: Item, messenger: NodeKey) -> ItemId:
         return item.id  # the operator's own message, signed with the node's key
 
 
-def entry_of(messenger: NodeKey, parent: Parent, index: int, entry: Entry) -> Unsigned:
+def entry_of(
+    messenger: NodeKey, parent: Parent, index: int, entry: OutMessage | OutSpawn
+) -> Unsigned:
     """The item of an outbox entry. Raises Invalid if there can be none."""
-    match entry:
-        case OutMessage():
-            return message_of(messenger, parent, index, entry)
-        case OutSpawn():
-            return process_of(messenger, parent, index, entry)
-    raise Invalid(
-        Reason.UNSUPPORTED, "assignments of items to further logs are not delivered by this release"
-    )
+    if isinstance(entry, OutSpawn):
+        return process_of(messenger, parent, index, entry)
+    return message_of(messenger, parent, index, entry)
 
 
 def message_of(messenger: NodeKey, parent: Parent, index: int, entry: OutMessage) -> Unsigned:

@@ -106,13 +106,15 @@ class Pushing:
             for process, log in self._logs.items():
                 self._enqueue(process, log)
 
-    def follow(self, process: ProcessId, nonce: int, slot: Outcome) -> None:
-        """Wait for the outcome of a slot."""
+    def follow(self, process: ProcessId, nonce: int, slot: Outcome) -> bool:
+        """Wait for the outcome of a slot; False if it is waited for already."""
         log = self._logs.setdefault(process, _Log())
-        if nonce not in log.slots:
-            log.slots[nonce] = slot
-            self.count += 1
-            self._enqueue(process, log)
+        if nonce in log.slots:
+            return False
+        log.slots[nonce] = slot
+        self.count += 1
+        self._enqueue(process, log)
+        return True
 
     def resume(self, process: ProcessId) -> None:
         """A pause of one of the log's units is over."""

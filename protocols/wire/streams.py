@@ -429,6 +429,13 @@ class AssignAnswer:
         )
 
 
+def decode_assign_answer(frames: Sequence[bytes] | None) -> AssignAnswer:
+    """The answer in the frames of a request. Raises Invalid, UNAVAILABLE for no frames."""
+    if not frames:
+        raise Invalid(Reason.UNAVAILABLE, "the scheduler did not answer in time; try again")
+    return AssignAnswer.decode(frames[0])
+
+
 def _reason(value: codec.Value) -> Reason:
     text = shape.text(value, "reason of a refusal", most=32)
     if text not in {str(reason) for reason in Reason}:

@@ -19,14 +19,14 @@ from aonode.ports import SlotResult
 from protocols import codec
 from protocols.accumulator import Mmr
 from protocols.errors import Invalid, Reason
-from protocols.ids import NodeKey, ProcessId, b64url
+from protocols.ids import ItemId, NodeKey, ProcessId, b64url
 from protocols.network import Network, Unit
 from protocols.outbox import FORMAT_CBOR, Bounds, derive
 from protocols.parameters import Parameters, demo_parameters
 from protocols.wire.assignment import Chain, Slot, assignment_of
 from protocols.wire.item import Item, Tag
 from protocols.wire.outcome import Status, outcome_hash
-from protocols.wire.process import admissible, process_info
+from protocols.wire.process import admissible, home_of, process_info
 from protocols.wire.proof import Leaf, Receipt, block_end_before, is_border
 from protocols.wire.unit import UnitAnnouncement, UnsignedUnit
 
@@ -105,7 +105,7 @@ class FakeNetwork:
     def schedule(self, item: Item) -> Slot:
         """Give `item` its slot, or its old one if it has one."""
         verify_item(item)
-        found = self.find(item.id)
+        found = self.find(item.id, home_of(item))
         if found is not None:
             return self.logs[found[0]][found[1]]
         if item.first("Type") == "Process":
@@ -117,9 +117,24 @@ class FakeNetwork:
             if process not in self.logs:
                 raise Invalid(Reason.UNKNOWN_PROCESS, f"process {b64url(process)} is not known")
             admissible(item, process_info(self.logs[process][0].message), self.parameters)
+        return self._next(process, item, ())
+
+    def assign(self, process: ProcessId, id: ItemId, exclude: tuple[str, ...]) -> Slot:
+        """Give a scheduled item one more slot, or its old one there."""
+        if process not in self.logs:
+            raise Invalid(Reason.UNKNOWN_PROCESS, f"process {b64url(process)} is not known")
+        found = self.find(id)
+        if found is None:
+            raise Invalid(Reason.UNKNOWN_ITEM, f"item {b64url(id)} is not known")
+        item = self.logs[found[0]][found[1]].message
+        there = self.find(id, process)
+        return self.logs[process][there[1]] if there else self._next(process, item, exclude)
+
+    def _next(self, process: ProcessId, item: Item, exclude: tuple[str, ...]) -> Slot:
         chain = self.chains[process][-1]
         now = NOW_MS if self.same_time else self.env.now_ms()
-        draft = chain.draft(self.scheduler.key, now, item.id if chain.nonce >= 0 else None)
+        message = item.id if chain.nonce >= 0 else None
+        draft = chain.draft(self.scheduler.key, now, message, exclude)
         slot = Slot(assignment_of(draft.signed(self.scheduler.sign(draft.message()))), item)
         self.chains[process].append(chain.next(slot))
         self.logs[process].append(slot)
@@ -127,9 +142,9 @@ class FakeNetwork:
         self.grown = trio.Event()
         return slot
 
-    def find(self, id: bytes) -> tuple[ProcessId, int] | None:
+    def find(self, id: bytes, only: ProcessId | None = None) -> tuple[ProcessId, int] | None:
         for process, slots in self.logs.items():
-            for slot in slots:
+            for slot in slots if only is None or only == process else ():
                 if id in (slot.message.id, slot.assignment.id):
                     return process, slot.nonce
         return None
@@ -158,17 +173,22 @@ class FakeReplica:
     def slots(self, process: ProcessId, first: int, last: int, limit: int) -> list[Slot]:
         return self._world.logs.get(process, [])[first : last + 1][:limit]
 
-    def find(self, id: bytes) -> tuple[ProcessId, int] | None:
-        return self._world.find(id)
+    def find(self, id: bytes, process: ProcessId | None = None) -> tuple[ProcessId, int] | None:
+        return self._world.find(id, process)
 
-    async def wait_slot(self, id: bytes, timeout_s: float) -> tuple[ProcessId, int]:
+    async def wait_slot(
+        self, id: bytes, timeout_s: float, process: ProcessId | None = None
+    ) -> tuple[ProcessId, int]:
         with trio.move_on_after(timeout_s):
-            while (found := self.find(id)) is None:
+            while (found := self.find(id, process)) is None:
                 await self._world.grown.wait()
             return found
         raise Invalid(Reason.UNKNOWN_ITEM, f"message {b64url(id)} has no slot here")
 
     def item(self, id: bytes) -> Item | None:
+        return self.message(id) or self.module(id)
+
+    def message(self, id: bytes) -> Item | None:
         found = self.find(id)
         return self._world.logs[found[0]][found[1]].message if found else None
 
@@ -200,6 +220,10 @@ class FakeMessenger:
                 refusals.append(error)
         return refusals
 
+    async def assign(self, process: ProcessId, item: ItemId, exclude: tuple[str, ...]) -> ItemId:
+        await trio.lowlevel.checkpoint()
+        return self._world.assign(process, item, exclude).assignment.id
+
 
 class FakeScheduler:
     """Schedules at once, too."""
@@ -210,6 +234,10 @@ class FakeScheduler:
     async def schedule(self, item: Item) -> Slot:
         await trio.lowlevel.checkpoint()
         return self._world.schedule(item)
+
+    async def assign(self, process: ProcessId, item: ItemId, exclude: tuple[str, ...]) -> Slot:
+        await trio.lowlevel.checkpoint()
+        return self._world.assign(process, item, exclude)
 
 
 class FakeCompute:

@@ -100,8 +100,21 @@ async def test_unknown_message_is_404_after_the_wait(
     assert trio.current_time() >= 10
 
 
-async def test_message_of_another_process_is_404(
+async def test_a_message_in_two_logs_has_two_results(
     world: FakeNetwork, client: httpx.AsyncClient
+) -> None:
+    first, second = spawned(world, 1), spawned(world, 2)
+    message = world.logs[first][1].message
+    world.assign(second, message.id, ())
+    for process, output in ((first, "1:0"), (second, "3:0")):
+        query = {"process-id": b64url(process)}
+        assert (await get(client, f"/result/{b64url(message.id)}", **query))["Output"] == output
+        proof = await get(client, f"/proof/{b64url(message.id)}", **query)
+        assert proof["process"] == b64url(process)
+
+
+async def test_message_of_another_process_is_404(
+    world: FakeNetwork, client: httpx.AsyncClient, autojump_clock: trio.testing.MockClock
 ) -> None:
     first, second = spawned(world, 1), spawned(world)
     message = b64url(world.logs[first][1].message.id)

@@ -95,9 +95,39 @@ async def test_bad_items_are_refused_with_a_reason(
     assert answer.json()["error"]
 
 
-async def test_assign_by_id_is_refused_not_ignored(client: httpx.AsyncClient) -> None:
-    answer = await client.post(f"/?process-id={'A' * 43}&assign={'A' * 43}")
-    assert answer.status_code == 422
+async def test_assign_by_id(world: FakeNetwork, client: httpx.AsyncClient) -> None:
+    first, second = spawned(world, 1), spawned(world)
+    message = world.logs[first][1].message
+    path = f"/?process-id={b64url(second)}&assign={b64url(message.id)}&exclude=Data,Tags"
+    answer = await client.post(path)
+    slot = world.logs[second][1]
+    assert (slot.message, slot.assignment.exclude) == (message, ("Data", "Tags"))
+    assert answer.status_code == 202
+    assert answer.json() == {
+        "message": "Processing Assignment",
+        "id": b64url(slot.assignment.id),
+    }
+    assert (await client.post(path)).json() == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("query", "status", "named"),
+    [
+        ("process-id={0}", 400, "assign"),
+        ("assign={0}", 400, "process-id"),
+        ("process-id={0}&assign=short", 400, "short"),
+        ("process-id={0}&assign={0}&base-layer", 422, "base-layer"),
+        ("process-id={0}&assign={0}&exclude=" + ",".join("a" * 17), 413, "17"),
+        ("process-id={0}&assign={0}&exclude=" + "a" * 65, 400, "65"),
+        ("process-id={0}&assign={0}", 404, "AAAA"),
+    ],
+)
+async def test_assigning_what_cannot_be(
+    client: httpx.AsyncClient, query: str, status: int, named: str
+) -> None:
+    answer = await client.post("/?" + query.format("A" * 43))
+    assert answer.status_code == status
+    assert named in answer.json()["error"]
 
 
 async def test_module_upload_and_reads(world: FakeNetwork, client: httpx.AsyncClient) -> None:

@@ -47,7 +47,23 @@ async def test_schedules_an_item(world: FakeNetwork, client: httpx.AsyncClient) 
     assert answer.status_code == 200
     assert answer.json() == {"timestamp": slot.assignment.timestamp, "id": b64url(item.id)}
     assert (await client.post("/", content=b"junk")).status_code == 400
-    assert (await client.post("/?assign=x&process-id=y")).status_code == 422
+    assert (await client.post("/?assign=x&process-id=y")).status_code == 400
+
+
+async def test_assigns_by_id(world: FakeNetwork, client: httpx.AsyncClient) -> None:
+    first, second = spawned(world, 1), spawned(world)
+    message = world.logs[first][1].message
+    answer = await client.post(f"/?process-id={b64url(second)}&assign={b64url(message.id)}")
+    slot = world.logs[second][1]
+    assert answer.status_code == 200
+    assert answer.json() == {
+        "timestamp": slot.assignment.timestamp,
+        "id": b64url(slot.assignment.id),
+    }
+    for process, nonce in ((first, 1), (second, 1)):
+        one = await get(client, f"/{b64url(message.id)}", **{"process-id": b64url(process)})
+        shown = world.logs[process][nonce].assignment.id
+        assert one["assignment"]["id"] == b64url(shown)
 
 
 async def test_page_has_ao_shape(world: FakeNetwork, client: httpx.AsyncClient) -> None:
