@@ -44,6 +44,9 @@ FETCHES_MAX = 8
 """Payloads whose large items are being fetched at once."""
 FETCH_SECONDS = 10.0
 
+_SILENCE = frozenset({Reason.TIMEOUT, Reason.UNAVAILABLE})
+"""What a peer that did not answer in time is not blamed for."""
+
 _OWNER = slice(66, 98)
 """Where an Ed25519 (type 2) item holds its owner: after the type and the signature."""
 
@@ -218,7 +221,8 @@ class Admission:
             )
         except Invalid as error:
             self.refuse(error)
-            return LogArrived(process, None, answered.peer, answered.tag, str(error))
+            wrong = "" if error.reason in _SILENCE else str(error)
+            return LogArrived(process, None, answered.peer, answered.tag, wrong)
         return LogArrived(process, slots, answered.peer, answered.tag)
 
     async def receipts_arrived(self, sent: Send, answered: Answered) -> ReceiptsArrived:

@@ -150,7 +150,8 @@ class ReplicaRole:
         return self.message(id) or self.module(id)
 
     def message(self, id: bytes) -> Item | None:
-        raw = self._db.get(keyspace.item_key(id))
+        # A messenger's promise is fetched by the scheduler before it stands in any log.
+        raw = self._db.get(keyspace.item_key(id)) or self._db.get(keyspace.delivery_key(id))
         if raw is not None:
             return decode_item(raw, size_max=self._parameters.item_bytes_max)
         if found := self.find(id):
@@ -197,7 +198,8 @@ class ReplicaRole:
             if (chain := self._chains.get(process)) is not None
             and (request.scheduler is None or self.info(process).scheduler == request.scheduler)
         ]
-        yield Heads(tuple(heads[:HEADS_PROCESSES_MAX])).encode()
+        for start in range(0, max(len(heads), 1), HEADS_PROCESSES_MAX):
+            yield Heads(tuple(heads[start : start + HEADS_PROCESSES_MAX])).encode()
 
     async def _item(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
         item = self.item(ItemRequest.decode(body).id)
