@@ -41,8 +41,31 @@ MMR_BAG = "mmr-bag"
 MMR_ROOT = "mmr-root"
 """Fields: leaf count, bagged peaks or null."""
 
+# The ledger
+
+LEDGER_ENTRY = "ledger-entry"
+"""Fields: key, value. A leaf of the ledger's state."""
+LEDGER_BRANCH = "ledger-branch"
+"""Fields: bit, left, right."""
+LEDGER_EMPTY = "ledger-empty"
+"""No fields. The root of no entries."""
+ANCHOR = "anchor"
+"""Fields: process, slot, head, leaf, peaks. Id of an anchor."""
+STATEMENT = "statement"
+"""Fields: the encoded statement. Id of what a unit signed."""
+DEMAND = "demand"
+"""Fields: kind, statement id."""
+EVIDENCE = "evidence"
+"""The bytes of an encoded evidence."""
+EVIDENCE_COMMIT = "evidence-commit"
+"""Fields: salt, evidence hash, accuser's address."""
+FACT = "fact"
+"""Fields: profile, process, module, first slot, head before, head after, root before or null."""
+
 # Signatures
 
+SIGN_VOTE = "vote"
+SIGN_DELEGATION = "delegation"
 SIGN_RECEIPT = "receipt"
 SIGN_STATE_PROOF = "state-proof"
 SIGN_UNIT = "unit"

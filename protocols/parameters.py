@@ -81,6 +81,14 @@ class Parameters:
     """Ticks between two mints."""
     mint_numerator: int
     """A mint is (what is left to mint * this) >> 64: halving in four years."""
+    mint_stakers: int
+    """Basis points of a mint for those who hold a stake, by its size, ..."""
+    mint_work: int
+    """... for the pool that pays work, ..."""
+    mint_audits: int
+    """... and for the pool that pays audits. The three make a whole."""
+    faucet_amount: int
+    """The balance a faucet fills an account up to; 0 for no faucet."""
 
     def check(self) -> None:
         """Raise Invalid(CONFIG) naming the first parameter that cannot be used."""
@@ -111,6 +119,12 @@ class Parameters:
                 self.slash_challenger + self.slash_signers + self.slash_burn == SHARE_WHOLE,
                 f"slash_challenger, slash_signers and slash_burn do not add up to {SHARE_WHOLE}",
             ),
+            (
+                self.mint_stakers + self.mint_work + self.mint_audits == SHARE_WHOLE,
+                f"mint_stakers, mint_work and mint_audits do not add up to {SHARE_WHOLE}",
+            ),
+            (self.supply_cap < 1 << 63, "supply_cap is not below 2**63"),
+            (self.witness_bytes_max <= 256 << 20, "witness_bytes_max is above 256 MiB"),
         )
         for holds, complaint in demands:
             if not holds:
@@ -129,6 +143,10 @@ _LEAST = {
     "slash_signers": 0,
     "slash_burn": 0,
     "mint_numerator": 0,
+    "mint_stakers": 0,
+    "mint_work": 0,
+    "mint_audits": 0,
+    "faucet_amount": 0,
 }
 """Least values that are not 1."""
 
@@ -174,13 +192,22 @@ def default_parameters() -> Parameters:
         slash_burn=7500,
         mint_epoch=5,
         mint_numerator=30_388_000_307_821,
+        mint_stakers=5000,
+        mint_work=4000,
+        mint_audits=1000,
+        faucet_amount=0,
     )
 
 
 def demo_parameters() -> Parameters:
-    """Fast clocks, so that a person can watch a whole challenge."""
+    """Fast clocks, so that a person can watch a whole challenge, and a faucet."""
     return replace(
-        default_parameters(), tick_ms=1000, challenge_window=20, demand_window=20, unbonding=120
+        default_parameters(),
+        tick_ms=1000,
+        challenge_window=20,
+        demand_window=20,
+        unbonding=120,
+        faucet_amount=10_000 * _TOKEN,
     )
 
 

@@ -158,6 +158,7 @@ UNIT_TABLE = NETWORK.document()["units"][0]
         (with_parameter(root_every=7), "proof_every"),
         (with_parameter(memory_max=1000), "memory_max"),
         (with_parameter(slash_burn=7501), "add up"),
+        (with_parameter(mint_audits=1001), "add up"),
         (with_parameter(base_unit=5), "base_unit"),
     ],
 )
