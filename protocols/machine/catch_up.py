@@ -4,7 +4,7 @@ A log is *wanted* while somebody claims more of it than we hold, or early slots 
 
     QUEUED --a place is free--> ASKING --progress--> QUEUED (the same peer first), or done
        ^                          '--no progress--> PAUSED --back-off over--> QUEUED (next peer)
-       '--- a new want by a claim;  by an early slot: PAUSED first, gossip may still fill the gap
+       '--- a new want of a log that does not grow;  of one that does: SETTLING, until it stops
 
 Asked in turn: peers that claim the slots (the latest first), the scheduler, all other peers.
 After `ATTEMPTS_MAX` fruitless requests a want is dropped, until somebody claims again; so what
@@ -30,7 +30,8 @@ CLAIMS_MAX = 16
 ATTEMPTS_MAX = 12
 DEADLINE_MS = 10_000
 GAP_WAIT_MS = 100
-"""An early slot's predecessors are often just behind it."""
+"""What is missing is often just behind, or waits to be verified: asked for, it would come twice.
+A log that has grown meanwhile has no gap where it stands, and is given as long again."""
 BACKOFF_MS, BACKOFF_MS_MAX = 250, 30_000
 BAN_MS = 60_000
 """How long a peer that lied is not asked."""
@@ -43,7 +44,7 @@ TAG = "log"
 class _Want:
     """One wanted log."""
 
-    __slots__ = ("asking", "attempts", "claims", "goal", "paused", "queued")
+    __slots__ = ("asking", "attempts", "claims", "goal", "paused", "queued", "settling")
 
     def __init__(self) -> None:
         self.goal = -1
@@ -52,6 +53,8 @@ class _Want:
         self.asking: NodeKey | None = None
         self.queued = False
         self.paused = False
+        self.settling: int | None = None
+        """Where the log stood when the pause of a new want began."""
 
 
 class CatchUp:
@@ -75,9 +78,10 @@ class CatchUp:
         self._peers = peers
 
     def claim(
-        self, process: ProcessId, nonce: int, peer: NodeKey, now: int, *, early: bool
+        self, process: ProcessId, nonce: int, peer: NodeKey, now: int, *, growing: int | None
     ) -> list[Effect]:
-        """`peer` holds (or, `early`, has just sent) slot `nonce`, which is above our log."""
+        """`peer` holds (or has just sent) slot `nonce`, which is above our log. `growing`: where
+        that stands, if what is missing may come by itself."""
         if self.banned(peer, now):
             return []
         want = self._wants.get(process)
@@ -85,13 +89,17 @@ class CatchUp:
             if len(self._wants) >= WANTS_MAX:
                 return []
             want = self._wants[process] = _Want()
-            if early:
+            if growing is not None:
                 self._note(want, nonce, peer)
-                return self._pause(process, want, now + GAP_WAIT_MS)
+                return self._settle(process, want, growing, now)
         self._note(want, nonce, peer)
         if not want.paused and want.asking is None:
             self._enqueue(process, want)
         return []
+
+    def _settle(self, process: ProcessId, want: _Want, stands: int, now: int) -> list[Effect]:
+        want.settling = stands
+        return self._pause(process, want, now + GAP_WAIT_MS)
 
     def _note(self, want: _Want, nonce: int, peer: NodeKey) -> None:
         want.goal = max(want.goal, nonce)
@@ -110,12 +118,17 @@ class CatchUp:
             want.queued = True
             self._queue.append(process)
 
-    def resume(self, process: ProcessId) -> None:
-        """The pause of a log is over."""
+    def resume(self, process: ProcessId, stands: int, now: int) -> list[Effect]:
+        """The pause of a log is over; it stands at `stands`."""
         want = self._wants.get(process)
-        if want is not None and want.paused:
-            want.paused = False
-            self._enqueue(process, want)
+        if want is None or not want.paused:
+            return []
+        if want.settling is not None and stands > want.settling:
+            return self._settle(process, want, stands, now)
+        want.settling = None
+        want.paused = False
+        self._enqueue(process, want)
+        return []
 
     def reached(self, process: ProcessId, nonce: int) -> None:
         """Our log stands at `nonce`: the want may be met."""

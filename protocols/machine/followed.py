@@ -43,7 +43,7 @@ class Budget:
 class Log:
     """`scheduler` None: slot 0 is not known yet, so early slots are not known to be real."""
 
-    __slots__ = ("_budget", "_bytes", "chain", "early", "evidence", "scheduler")
+    __slots__ = ("_budget", "_bytes", "chain", "early", "evidence", "grown_at", "scheduler")
 
     def __init__(self, chain: Chain, scheduler: Address | None, budget: Budget) -> None:
         self.chain = chain
@@ -51,6 +51,8 @@ class Log:
         self.early: dict[int, Slot] = {}
         self.evidence = 0
         """Second assignments kept."""
+        self.grown_at: int | None = None
+        """When it was last extended, by its user's clock; None: not since the start."""
         self._bytes = 0
         self._budget = budget
 

@@ -7,6 +7,7 @@ whatever a scheduler answers, an item is offered until its slot is seen.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -26,7 +27,9 @@ SCHEDULER_OPEN_MAX = 1 << 14
 """Of these, for one scheduler: a dead one must not stop the others."""
 PUSHED_FACTOR = 4
 RESEND_MS, RESEND_MS_MAX = 2_000, 60_000
-"""No slot after this long: offer it by stream; each time after twice as long."""
+"""No slot after this long: offer it by stream; each time after twice as long. Not while the
+scheduler gives slots to what was offered before it: then it waits in line, and offering it again
+would only make the line longer."""
 DEADLINE_MS = 10_000
 REQUEST_BYTES_MAX = FRAME_BYTES_MAX - batch.BATCH_OVERHEAD_BYTES
 REQUEST_ENTRIES_MAX = 256
@@ -46,7 +49,22 @@ class Open:
     push: PushKey | None
     entry: bytes
     due: int
+    number: int
+    """Its place in the order in which items were offered."""
+    seen: int
+    """What `_Line.taken` was when it was last looked at."""
     attempts: int = 0
+
+
+@dataclass(slots=True)
+class _Line:
+    """The items that wait for one scheduler."""
+
+    open: int = 0
+    taken: int = 0
+    """Items that have left it."""
+    newest: int = -1
+    """Largest number of these: what is older has been overtaken."""
 
 
 class Outbound:
@@ -60,7 +78,8 @@ class Outbound:
         self._scheduler_key = scheduler_key
         self._open: dict[ItemId, Open] = {}
         self._by_push: dict[PushKey, ItemId] = {}
-        self._by_scheduler: dict[Address, int] = {}
+        self._lines: dict[Address, _Line] = {}
+        self._numbers = itertools.count()
         self._bytes = 0
         self._due: list[tuple[int, ItemId]] = []
         self._armed: int | None = None
@@ -80,7 +99,8 @@ class Outbound:
     def check_room(self, item: Item, scheduler: Address, *, pushed: bool) -> None:
         """Raise Invalid(BUSY) if there is none."""
         factor = PUSHED_FACTOR if pushed else 1
-        mine = self._by_scheduler.get(scheduler, 0)
+        line = self._lines.get(scheduler)
+        mine = line.open if line else 0
         if (
             len(self._open) >= OPEN_MAX * factor
             or self._bytes + len(item.raw) > OPEN_BYTES_MAX * factor
@@ -97,10 +117,20 @@ class Outbound:
     ) -> list[Effect]:
         """Offer a durable item from now on."""
         entry = batch.item_entry(item.raw, item.id, self._inline_bytes_max)
-        self._open[item.id] = Open(item, process, scheduler, push, entry, now + RESEND_MS)
+        line = self._lines.setdefault(scheduler, _Line())
+        line.open += 1
+        self._open[item.id] = Open(
+            item,
+            process,
+            scheduler,
+            push,
+            entry,
+            due=now + RESEND_MS,
+            number=next(self._numbers),
+            seen=line.taken,
+        )
         if push is not None:
             self._by_push[push] = item.id
-        self._by_scheduler[scheduler] = self._by_scheduler.get(scheduler, 0) + 1
         self._bytes += len(item.raw)
         heapq.heappush(self._due, (now + RESEND_MS, item.id))
         return [Publish(Topic.MESSAGES, process, entry), *self._arm()]
@@ -111,11 +141,12 @@ class Outbound:
         if found is not None:
             if found.push is not None and self._by_push.get(found.push) == id:
                 del self._by_push[found.push]
-            left = self._by_scheduler[found.scheduler] - 1
-            if left:
-                self._by_scheduler[found.scheduler] = left
-            else:
-                del self._by_scheduler[found.scheduler]
+            line = self._lines[found.scheduler]
+            line.open -= 1
+            line.taken += 1
+            line.newest = max(line.newest, found.number)
+            if not line.open:
+                del self._lines[found.scheduler]
             self._bytes -= len(found.item.raw)
         return found
 
@@ -135,9 +166,15 @@ class Outbound:
             found = self._open.get(id)
             if found is None or found.due != at:
                 continue  # it has its slot, or another place in the heap
-            found.attempts += 1
-            found.due = now + min(RESEND_MS << min(found.attempts, 16), RESEND_MS_MAX)
+            line = self._lines[found.scheduler]
+            in_line = line.taken != found.seen and line.newest < found.number
+            found.seen = line.taken
+            found.attempts += not in_line
+            wait = RESEND_MS if in_line else RESEND_MS << min(found.attempts, 16)
+            found.due = now + min(wait, RESEND_MS_MAX)
             heapq.heappush(self._due, (found.due, id))
+            if in_line:
+                continue
             key = self._scheduler_key(found.scheduler)
             if key is not None:
                 by_key.setdefault(key, []).append(found)

@@ -61,6 +61,8 @@ RECENT_MAX = 1 << 16
 """Assignment ids remembered, to tell a repeated slot from a second one."""
 EVIDENCE_MAX = 16
 """Second assignments kept per log; one proves the fault."""
+GROWING_MS = 1_000
+"""A log that grew this lately gets what it lacks by gossip, unless there is a gap."""
 SCHEDULERS_MAX = 4096
 """Keys of schedulers remembered, to ask them first."""
 
@@ -114,8 +116,8 @@ class Replica:
             case LogArrived():
                 return self._log_arrived(event, now)
             case TimerFired(key=(catch_up.TIMER, process)):
-                self._catch_up.resume(process)
-                return self._requests(now)
+                effects = self._catch_up.resume(process, self._stands(process), now)
+                return effects + self._requests(now)
             case TimerFired(key=key) if key == rounds.TIMER:
                 return self._ask_heads(now)
             case Answered(tag=tag) if tag == rounds.TAG:
@@ -162,6 +164,11 @@ class Replica:
                     growth.effects += self._misfit(slot, peer, error)
         return self._grown(growth) + self._requests(now)
 
+    def _stands(self, process: ProcessId) -> int:
+        """Nonce of the last slot of our log; -1 for none."""
+        log = self._logs.get(process)
+        return -1 if log is None else log.nonce
+
     def _follows(self, process: ProcessId) -> bool:
         return self._only is None or process in self._only
 
@@ -182,6 +189,7 @@ class Replica:
                     owner = NodeKey(slot.assignment.item.owner)
                     self._schedulers.put(slot.assignment.item.owner_address, owner)
                 self._append(log, slot, growth)
+                log.grown_at = now
                 self._catch_up.reached(process, log.nonce)
             case Placed.OLD:
                 held = self._ids.get((process, nonce))
@@ -193,7 +201,7 @@ class Replica:
                     self._strangers += 1
                 if placed is Placed.SECOND and log.scheduler is not None:
                     growth.effects += self._second(slot, log.early[nonce].assignment.id)
-                growth.effects += self._catch_up.claim(process, nonce, peer, now, early=True)
+                growth.effects += self._catch_up.claim(process, nonce, peer, now, growing=log.nonce)
                 self._drop_unwanted(process)
 
     def _append(self, log: Log, slot: Slot, growth: _Growth) -> None:
@@ -308,8 +316,7 @@ class Replica:
             detail = f"peer {b64url(peer)} answered for the log of {b64url(process)}: {wrong}"
             growth.effects.append(Alarm(Reason.MISMATCH, process, detail))
         if name == catch_up.TAG:
-            log = self._logs.get(process)
-            stands = -1 if log is None else log.nonce
+            stands = self._stands(process)
             growth.effects += self._catch_up.answered(
                 process, peer, stands, now, progress=stands >= first
             )
@@ -337,9 +344,13 @@ class Replica:
 
     def _compare(self, head: Head, peer: NodeKey, now: int) -> list[Effect]:
         log = self._logs.get(head.process)
-        nonce = -1 if log is None else log.nonce
+        nonce = self._stands(head.process)
         if head.nonce > nonce:
-            return self._catch_up.claim(head.process, head.nonce, peer, now, early=False)
+            grown_at = None if log is None else log.grown_at
+            growing = grown_at is not None and now - grown_at < GROWING_MS
+            return self._catch_up.claim(
+                head.process, head.nonce, peer, now, growing=nonce if growing else None
+            )
         place = (head.process, head.nonce, peer)
         if (
             log is not None

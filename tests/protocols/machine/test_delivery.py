@@ -230,6 +230,25 @@ def test_without_a_slot_it_is_offered_by_stream_with_back_off() -> None:
     assert world.on(TimerFired(outbound.TIMER), at) == []
 
 
+def test_who_waits_in_line_is_not_offered_again_but_who_was_overtaken_is() -> None:
+    world = World()
+    process = world.process()
+    first, second, third, fourth = (message_item(USER, process.id) for _ in range(4))
+    for each in (first, second, third, fourth):
+        world.submit(each)
+    world.schedule(first)
+    (timer,) = world.on(TimerFired(outbound.TIMER), RESEND_MS)
+    assert timer == SetTimer(outbound.TIMER, 2 * RESEND_MS)
+    world.schedule(third)
+    effects = world.on(TimerFired(outbound.TIMER), 2 * RESEND_MS)
+    (send,) = only(effects, Send)
+    assert MessageRequest.decode(send.body) == [batch.InlineItem(second.raw)]
+    (timer,) = only(effects, SetTimer)
+    assert timer == SetTimer(outbound.TIMER, 3 * RESEND_MS)
+    (send,) = only(world.on(TimerFired(outbound.TIMER), 3 * RESEND_MS), Send)
+    assert MessageRequest.decode(send.body) == [batch.InlineItem(fourth.raw)]
+
+
 def test_large_items_are_offered_by_name_and_requests_are_bounded() -> None:
     world = World()
     process = world.process()

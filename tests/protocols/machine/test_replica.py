@@ -32,7 +32,7 @@ from protocols.machine.events import (
     Scheduled,
     SlotsArrived,
 )
-from protocols.machine.replica import STRANGERS_MAX, Replica
+from protocols.machine.replica import GROWING_MS, STRANGERS_MAX, Replica
 from protocols.machine.rounds import EVERY_MS, NAMED_MAX, Rounds
 from protocols.machine.rows import slot_of_row
 from protocols.trust import Verified
@@ -160,13 +160,13 @@ def test_a_lying_peer_is_banned() -> None:
     forged = log(USER, [slots[0].message, slots[1].message])
     machine.on(gossip(slots[:1]), 0)
     claims = heads(A, slots[:2])
-    send, _ = ask_of(machine.on(claims, 0))
+    send, _ = ask_of(machine.on(claims, GROWING_MS))
     effects = machine.on(LogArrived(slots[0].process, verified(forged[1:]), A, send.tag), 1)
     assert {alarm.reason for alarm in only(effects, Alarm)} == {
         Reason.WRONG_SENDER,
         Reason.MISMATCH,
     }
-    assert machine.on(claims, 2) == []
+    assert machine.on(claims, GROWING_MS + 2) == []
     (timer,) = only(effects, SetTimer)
     send, _ = ask_of(machine.on(TimerFired(timer.key), timer.at_ms))
     assert send.peer != A
@@ -177,7 +177,7 @@ def test_an_answer_out_of_order_is_a_lie(order: tuple[int, ...]) -> None:
     machine = replica(A)
     slots = slots_of(3)
     machine.on(gossip(slots[:1]), 0)
-    send, _ = ask_of(machine.on(heads(A, slots), 0))
+    send, _ = ask_of(machine.on(heads(A, slots), GROWING_MS))
     page = tuple(Verified(slots[nonce]) for nonce in order)
     effects = machine.on(LogArrived(slots[0].process, page, A, send.tag), 1)
     assert Reason.MISMATCH in {alarm.reason for alarm in only(effects, Alarm)}
@@ -300,12 +300,26 @@ def test_a_lost_last_slot_is_repaired() -> None:
     slots = slots_of(3)
     other = slots_of(2)
     machine.on(gossip(slots[:2]), 0)
-    effects = machine.on(heads(A, slots, other), 1)
+    effects = machine.on(heads(A, slots, other), GROWING_MS)
     requests = [LogRequest.decode(send.body) for send in only(effects, Send)]
     assert [(r.process, r.first, r.last) for r in requests] == [
         (slots[0].process, 2, 2),
         (other[0].process, 0, 1),
     ]
+
+
+def test_a_log_that_grows_by_itself_is_not_asked_for() -> None:
+    machine = replica(A)
+    slots = slots_of(5)
+    machine.on(gossip(slots[:1]), 0)
+    (timer,) = machine.on(heads(A, slots), 1)
+    assert isinstance(timer, SetTimer)
+    for nonce in (1, 2):
+        machine.on(gossip(slots[nonce : nonce + 1]), timer.at_ms)
+        (timer,) = machine.on(TimerFired(timer.key), timer.at_ms)
+        assert isinstance(timer, SetTimer)
+    _, request = ask_of(machine.on(TimerFired(timer.key), timer.at_ms))
+    assert (request.first, request.last) == (3, 4)
 
 
 def test_a_different_head_is_probed_once() -> None:
