@@ -16,7 +16,7 @@ from aonode.crypto.verify import verify_ed25519, verify_item
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NodeKey, ProcessId, address_of, b64url, unb64url
 from protocols.network import Network
-from protocols.outbox import Bounds, Outbox, derive
+from protocols.outbox import Bounds, Derived, Outbox, derive
 from protocols.result import public_json
 from protocols.wire.assignment import Assignment, Slot, assignment_of, slot_of
 from protocols.wire.item import Item, decode_item, item_id
@@ -27,6 +27,8 @@ from protocols.wire.proof import Receipt
 ASSIGNMENT_BYTES_MAX = 8 << 10
 CACHE_ENTRIES_MAX = 4096
 """Verified slots remembered, so that the answers of several units cost one check of the log."""
+OUTCOMES_MAX, OUTCOME_BYTES_MAX = 1024, 16 << 10
+"""Outcomes remembered, and the largest of them: several units give out the same one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,14 @@ class VerifiedResult:
     fuel: int
     receipts: tuple[Receipt, ...]
     """One per unit, in the order asked."""
-    public: str
-    """The result as AO's units show it, JSON text."""
+    format: str
+    """Module-Format of the process."""
+    bounds: Bounds
+
+    @property
+    def public(self) -> str:
+        """The result as AO's units show it, JSON text."""
+        return public_json(self.format, self.status, self.raw, self.bounds, self.fuel)
 
 
 class Verifier:
@@ -100,6 +108,7 @@ class Verifier:
         self._bounds = Bounds(network.parameters.output_bytes_max, network.parameters.outbox_max)
         self._processes: dict[ProcessId, tuple[ProcessInfo, str]] = {}
         self._slots: dict[tuple[bytes, bytes], Slot] = {}
+        self._outcomes: dict[tuple[str, Status, bytes], tuple[Derived, bytes]] = {}
 
     def know_process(self, process: Item, format: str) -> None:
         """Take a process's rules from its signed item. Raises Invalid if it is no process.
@@ -201,11 +210,24 @@ class Verifier:
             raise Invalid(Reason.MALFORMED, f"status {leaf.status} does not exist") from None
         if raw and not stated.has_output:
             raise _mismatch(f"status {stated.name} has no outcome bytes, but {len(raw)} came")
-        derived = derive(self._processes[process][1], stated, raw, self._bounds)
+        derived, hash = self._outcome(process, stated, raw)
         if derived.status != stated:
             raise _mismatch(f"the outcome means {derived.status.name}, signed is {stated.name}")
-        if leaf.outcome_hash != outcome_hash(raw, derived.outbox.root()):
+        if leaf.outcome_hash != hash:
             raise _mismatch("the outcome bytes are not those whose hash is signed")
+
+    def _outcome(self, process: ProcessId, status: Status, raw: bytes) -> tuple[Derived, bytes]:
+        """What output bytes mean, and their outcome hash."""
+        key = (self._processes[process][1], status, raw)
+        known = self._outcomes.get(key)
+        if known is None:
+            derived = derive(*key, self._bounds)
+            known = (derived, outcome_hash(raw, derived.outbox.root()))
+            if len(raw) <= OUTCOME_BYTES_MAX:
+                if len(self._outcomes) >= OUTCOMES_MAX:
+                    self._outcomes.pop(next(iter(self._outcomes)))
+                self._outcomes[key] = known
+        return known
 
     def agree(self, checked: Sequence[VerifiedReceipt], *, quorum: int) -> VerifiedResult:
         """What all of `checked`, answers about one slot, say. Raises Invalid unless they are
@@ -225,7 +247,7 @@ class Verifier:
         receipt, raw = first.receipt, first.raw
         status = Status(receipt.leaf.status)
         format = self._processes[receipt.process][1]
-        derived = derive(format, status, raw, self._bounds)
+        derived, _ = self._outcome(receipt.process, status, raw)
         return VerifiedResult(
             process=receipt.process,
             nonce=receipt.slot,
@@ -237,7 +259,8 @@ class Verifier:
             raw=raw,
             fuel=receipt.leaf.fuel,
             receipts=tuple(each.receipt for each in checked),
-            public=public_json(format, status, raw, self._bounds, receipt.leaf.fuel),
+            format=format,
+            bounds=self._bounds,
         )
 
 
