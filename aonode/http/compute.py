@@ -43,7 +43,9 @@ RESULTS_LIMIT_MAX = 1000
 PAGE_BYTES_MAX = 8 << 20
 """A page ends early, with `hasNextPage`, once its parts add up to this."""
 PAGE_CHUNK = 64
-"""Entries of a receipts page made without letting others run."""
+"""Slots of a page looked at without letting others run."""
+LOOKED_AT_MAX = 100_000
+"""Slots looked at for one page: a page ends early only in a longer run of failures."""
 DRY_RUN_BYTES_MAX = 2 << 20
 DRY_RUNS_MAX = 8
 """Dry runs at once; each may burn a whole slot's fuel. Beyond: 503."""
@@ -149,9 +151,7 @@ class _Compute:
             await self._wait_for(process, first, last, wait_s)
         if receipts:
             return await self._receipts_page(request, process, (first, last, limit), descending)
-        # One more than asked for tells whether there is another page.
-        rows = self._compute.results(process, first, last, limit + 1, reverse=descending)
-        return self._public_page(process, rows, limit, "DESC" if descending else "ASC")
+        return await self._public_page(process, (first, last, limit), descending)
 
     async def _receipts_page(
         self,
@@ -175,15 +175,7 @@ class _Compute:
                     edge |= _log_parts(self._slot(process, row.nonce))
                 edges.append(edge)
                 size += sum(len(part) for part in edge.values() if isinstance(part, str))
-            if rows:
-                first, last = (
-                    (first, rows[-1].nonce - 1)
-                    if descending
-                    else (
-                        rows[-1].nonce + 1,
-                        last,
-                    )
-                )
+            first, last = _beyond(rows, first, last, descending)
             await trio.lowlevel.checkpoint()
         return json_response({"pageInfo": {"hasNextPage": more}, "edges": edges})
 
@@ -192,21 +184,33 @@ class _Compute:
         assert slot is not None, f"slot {nonce} was evaluated but is not in the log"
         return slot
 
-    def _public_page(
-        self, process: ProcessId, rows: list[EvaluatedSlot], limit: int, sort: str
+    async def _public_page(
+        self, process: ProcessId, bounds: tuple[int, int, int], descending: bool
     ) -> Response:
-        """As AO's CU: evaluations that failed are left out."""
-        format = self._format(process)
-        size, taken, edges = 0, 0, []
-        for row in rows[:limit]:
-            taken += 1
-            if row.status == Status.OK:
-                node = self._public(format, row)
-                edges.append({"node": msgspec.Raw(node), "cursor": _cursor(row.nonce, sort)})
-                size += len(node)
-            if size > PAGE_BYTES_MAX:
-                break
-        more = len(rows) > taken
+        """As AO's CU: evaluations that failed are left out, and a page is full without them.
+
+        (aoconnect hands on no pageInfo: to its callers a short page is the last one.)
+        """
+        first, last, limit = bounds
+        format, sort = self._format(process), "DESC" if descending else "ASC"
+        size, looked_at, more = 0, 0, True
+        edges: list[dict[str, Any]] = []
+        while more and len(edges) < limit and size <= PAGE_BYTES_MAX and looked_at < LOOKED_AT_MAX:
+            # One more than is looked at tells whether there are others.
+            count = min(PAGE_CHUNK, limit)
+            rows = self._compute.results(process, first, last, count + 1, reverse=descending)
+            more, rows = len(rows) > count, rows[:count]
+            looked_at += len(rows)
+            for number, row in enumerate(rows):
+                if len(edges) == limit or size > PAGE_BYTES_MAX:
+                    more, rows = True, rows[:number]
+                    break
+                if row.status == Status.OK:
+                    node = self._public(format, row)
+                    edges.append({"node": msgspec.Raw(node), "cursor": _cursor(row.nonce, sort)})
+                    size += len(node)
+            first, last = _beyond(rows, first, last, descending)
+            await trio.lowlevel.checkpoint()
         return json_response({"pageInfo": {"hasNextPage": more}, "edges": edges})
 
     async def _wait_for(self, process: ProcessId, first: int, last: int, wait_s: float) -> None:
@@ -311,6 +315,13 @@ class _Compute:
     def _public(self, format: str, row: EvaluatedSlot) -> bytes:
         text = public_json(format, Status(row.status), row.raw, self._bounds, row.fuel)
         return text.encode("utf-8")
+
+
+def _beyond(rows: list[EvaluatedSlot], first: int, last: int, descending: bool) -> tuple[int, int]:
+    """What is left of a range after `rows` of it."""
+    if not rows:
+        return first, last
+    return (first, rows[-1].nonce - 1) if descending else (rows[-1].nonce + 1, last)
 
 
 def _cursor(nonce: int, sort: str = "ASC") -> str:

@@ -166,6 +166,12 @@ async def test_failed_evaluations_are_left_out_as_ao_does(
     world.schedule(message_item(world, signer(7), process, Action="boom"))
     world.schedule(message_item(world, signer(7), process))
     assert outputs(await get(client, f"/results/{b64url(process)}")) == [0, 1, 3]
+    for limit, expected in ((3, [0, 1, 3]), (2, [0, 1])):
+        page = await get(client, f"/results/{b64url(process)}", limit=limit)
+        assert outputs(page) == expected
+        assert page["pageInfo"]["hasNextPage"] == (limit == 2)
+    down = await get(client, f"/results/{b64url(process)}", limit=2, sort="DESC")
+    assert outputs(down) == [3, 1]
     page = await get(client, f"/results/{b64url(process)}", receipts=1)
     assert [edge["nonce"] for edge in page["edges"]] == [0, 1, 2, 3]
 
