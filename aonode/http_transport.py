@@ -34,6 +34,7 @@ class PlainTransport(httpx.AsyncBaseTransport):
         with _limited(timeout.get("pool"), httpx.PoolTimeout, "every connection is in use"):
             await self._room.acquire()
         connection: _Connection | None = None
+        answered = False
         try:
             connection = self._take(origin)
             if connection is None:
@@ -43,11 +44,12 @@ class PlainTransport(httpx.AsyncBaseTransport):
                 await connection.send(request)
             with _limited(timeout.get("read"), httpx.ReadTimeout, "no answer"):
                 head = await connection.head()
-        except BaseException:
-            self._room.release()
-            if connection is not None:
-                await trio.aclose_forcefully(connection.stream)
-            raise
+            answered = True
+        finally:
+            if not answered:
+                self._room.release()
+                if connection is not None:
+                    await trio.aclose_forcefully(connection.stream)
         body = _Body(self, origin, connection, timeout.get("read"))
         return httpx.Response(head.status_code, headers=list(head.headers), stream=body)
 

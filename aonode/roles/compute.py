@@ -19,7 +19,7 @@ from protocols.keyspace import Prefix
 from protocols.machine.effects import Event, Execute
 from protocols.machine.evaluation import Evaluation
 from protocols.machine.events import Evaluated
-from protocols.machine.results import StoredResult
+from protocols.machine.results import result_parts
 from protocols.network import Parameters
 from protocols.wire.streams import ResultEntry, ResultRequest, encode_results
 from protocols.wire.topics import Protocol
@@ -129,10 +129,9 @@ class ComputeRole:
         return self._evaluated.get(process, -1) >= nonce
 
     def _stored(self, nonce: int, row: bytes) -> EvaluatedSlot:
-        stored = StoredResult.decode(row, output_bytes_max=self._parameters.output_bytes_max)
-        return EvaluatedSlot(
-            nonce, int(stored.status), stored.raw, stored.fuel, stored.receipt.encode()
-        )
+        size_max = self._parameters.output_bytes_max
+        status, fuel, raw, receipt = result_parts(row, output_bytes_max=size_max)
+        return EvaluatedSlot(nonce, int(status), raw, fuel, receipt)
 
     async def _result(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
         request = ResultRequest.decode(body)

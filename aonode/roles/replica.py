@@ -10,6 +10,7 @@ import trio
 from aonode.env import Env
 from aonode.net import verification
 from aonode.ports import Store, Wire
+from aonode.roles.recent_slots import RecentSlots
 from aonode.roles.waiters import Waiters
 from protocols import keyspace
 from protocols.errors import Invalid, Reason
@@ -41,6 +42,7 @@ class ReplicaRole:
         self._chains: dict[ProcessId, Chain] = {}
         self._infos: dict[ProcessId, ProcessInfo] = {}
         self._waiters = Waiters()
+        self._recent = RecentSlots()
 
     def recover(self) -> None:
         """Read where every log stands."""
@@ -72,6 +74,7 @@ class ReplicaRole:
             last.assignment.timestamp,
         )
         for slot in event.slots:
+            self._recent.put(slot)
             place = (event.process, slot.nonce)
             self._waiters.tell(slot.message.id, place)
             self._waiters.tell(slot.assignment.id, place)
@@ -104,6 +107,8 @@ class ReplicaRole:
         return info
 
     def slot(self, process: ProcessId, nonce: int) -> Slot | None:
+        if recent := self._recent.get(process, nonce):
+            return recent
         row = self._db.get(keyspace.slot_key(process, nonce))
         return None if row is None else self._slot(row)
 
@@ -212,6 +217,9 @@ class ReplicaRole:
             yield frame
 
     def _slots(self, process: ProcessId, first: int, last: int) -> Iterator[Slot]:
+        while first <= last and (recent := self._recent.get(process, first)):
+            yield recent
+            first += 1
         for _, row in self._db.scan(*keyspace.nonce_range(Prefix.SLOT, process, first, last)):
             yield self._slot(row)
 

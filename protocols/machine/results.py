@@ -18,6 +18,7 @@ from protocols.wire.outcome import Status
 from protocols.wire.proof import FUEL_MAX, RECEIPT_BYTES_MAX, Receipt
 
 _ROW_OVERHEAD_BYTES = 64
+_STATUSES = frozenset(Status)
 
 
 def executed_slot(
@@ -64,10 +65,16 @@ class StoredResult:
     @classmethod
     def decode(cls, row: bytes, *, output_bytes_max: int) -> StoredResult:
         """Inverse of `encode`. Raises Invalid for a row that no compute unit wrote."""
-        size_max = output_bytes_max + RECEIPT_BYTES_MAX + _ROW_OVERHEAD_BYTES
-        match decode(row, size_max=size_max):
-            case [int(status), int(fuel), bytes(raw), bytes(receipt)] if (
-                status in Status.__members__.values() and 0 <= fuel <= FUEL_MAX
-            ):
-                return cls(Status(status), fuel, raw, Receipt.decode(receipt))
-        raise Invalid(Reason.STORAGE, f"a result row of {len(row)} bytes does not hold a result")
+        status, fuel, raw, receipt = result_parts(row, output_bytes_max=output_bytes_max)
+        return cls(status, fuel, raw, Receipt.decode(receipt))
+
+
+def result_parts(row: bytes, *, output_bytes_max: int) -> tuple[Status, int, bytes, bytes]:
+    """Status, fuel, output and encoded receipt of a `StoredResult`. Raises as its `decode`."""
+    size_max = output_bytes_max + RECEIPT_BYTES_MAX + _ROW_OVERHEAD_BYTES
+    match decode(row, size_max=size_max):
+        case [int(status), int(fuel), bytes(raw), bytes(receipt)] if (
+            status in _STATUSES and 0 <= fuel <= FUEL_MAX
+        ):
+            return Status(status), fuel, raw, receipt
+    raise Invalid(Reason.STORAGE, f"a result row of {len(row)} bytes does not hold a result")

@@ -13,6 +13,8 @@ from protocols.errors import Invalid, Reason
 from protocols.limits import ITEM_TAGS_BYTES_MAX, ITEM_TAGS_MAX
 
 _VARINT_BYTES_MAX = 10
+_new_tag = tuple.__new__
+"""Every message is made of tags, and `Tag(...)` itself takes twice as long."""
 
 
 class Tag(NamedTuple):
@@ -64,7 +66,7 @@ def decode_tags(region: bytes, count: int) -> tuple[Tag, ...]:
         for _ in range(block):
             name, position = _text(region, position)
             value, position = _text(region, position)
-            tags.append(Tag(name, value))
+            tags.append(_new_tag(Tag, (name, value)))
         if block_end is not None and position != block_end:
             raise Invalid(Reason.MALFORMED, f"a tag block ends at {position}, not {block_end}")
         block, position = _long(region, position)
@@ -103,12 +105,13 @@ def _long(region: bytes, position: int) -> tuple[int, int]:
 
 def _text(region: bytes, position: int) -> tuple[str, int]:
     """One Avro string, and the position after it."""
-    size = region[position] if position < len(region) else 1
+    total = len(region)
+    size = region[position] if position < total else 1
     if size & 0x81:  # rare: two bytes or more, or negative
         size, start = _long(region, position)
     else:
         size, start = size >> 1, position + 1
     end = start + size
-    if size < 0 or end > len(region):
+    if size < 0 or end > total:
         raise Invalid(Reason.MALFORMED, f"a tag of {size} bytes at byte {position} of the tags")
     return region[start:end].decode("utf-8", "replace"), end
