@@ -43,7 +43,7 @@ def installed(package: str) -> Path:
             text=True,
             timeout=INSTALL_S_MAX,
         )
-        assert done.returncode == 0, f"npm cannot install {package}: {done.stderr[-2000:]}"
+        assert done.returncode == 0, f"npm cannot install {package}: {str(done.stderr)[-2000:]}"
         kept = Path(folder) / "complete"
         kept.mkdir()
         shutil.move(Path(folder) / "node_modules", kept)

@@ -47,13 +47,13 @@ def tags(**pairs: str) -> list[dict[str, str]]:
     return [{"name": name, "value": value} for name, value in pairs.items()]
 
 
-def spawn_token(plan: Plan, small: Small, name: str) -> str:
+def spawn_token(plan: Plan, small: Small, name: str, **more: str) -> str:
     return plan.add(
         "spawn",
         named=name,
         module=b64url(small.modules["token"].id),
         scheduler=small.address("scheduler"),
-        tags=tags(Name=f"Tok\u00e9n {name} \u2713", Supply="1000000", Ticker="T"),
+        tags=tags(Name=f"Tok\u00e9n {name} \u2713", Supply="1000000", **more),
     )
 
 
