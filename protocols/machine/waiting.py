@@ -22,6 +22,8 @@ RECOVERED_WAIT_MS = 60_000
 """The same for a pushed item found after a restart: the replica may be catching up."""
 CLIENTS_MAX, CLIENTS_BYTES_MAX = 4096, 32 << 20
 PUSHED_MAX, PUSHED_BYTES_MAX = 1 << 15, 64 << 20
+SWEEP_MS = 100
+"""Items of one process are looked over this often at the most: thousands may wait for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class WaitingRoom:
         self._count_max = count_max
         self._bytes_max = bytes_max
         self._items: dict[ProcessId, list[Waiting]] = {}
+        self._armed: dict[ProcessId, int] = {}
+        """When the timer of a process goes off."""
         self._count = 0
         self._bytes = 0
 
@@ -61,11 +65,12 @@ class WaitingRoom:
         self._items.setdefault(process, []).append(waiting)
         self._count += 1
         self._bytes += size
-        return [] if waiting.until is None else [self._timer(process)]
+        return [] if waiting.until is None else self._arm(process, waiting.until)
 
     def take(self, process: ProcessId) -> list[Waiting]:
         """The process is known: its items, out of the room."""
         taken = self._items.pop(process, [])
+        self._armed.pop(process, None)
         self._forget(taken)
         return taken
 
@@ -75,14 +80,17 @@ class WaitingRoom:
         over = [each for each in items if each.until is not None and each.until <= now]
         kept = [each for each in items if each.until is None or each.until > now]
         self._forget(over)
+        self._armed.pop(process, None)
         if kept:
             self._items[process] = kept
-        again = any(each.until is not None for each in kept)
-        return over, [self._timer(process)] if again else []
+        ends = [each.until for each in kept if each.until is not None]
+        return over, self._arm(process, max(min(ends), now + SWEEP_MS)) if ends else []
 
-    def _timer(self, process: ProcessId) -> SetTimer:
-        ends = [each.until for each in self._items[process] if each.until is not None]
-        return SetTimer((self._name, process), min(ends))
+    def _arm(self, process: ProcessId, at: int) -> list[Effect]:
+        if self._armed.get(process, at + 1) <= at:
+            return []
+        self._armed[process] = at
+        return [SetTimer((self._name, process), at)]
 
     def _forget(self, items: list[Waiting]) -> None:
         self._count -= len(items)
