@@ -30,8 +30,10 @@ CLAIMS_MAX = 16
 ATTEMPTS_MAX = 12
 DEADLINE_MS = 10_000
 GAP_WAIT_MS = 100
-"""What is missing is often just behind, or waits to be verified: asked for, it would come twice.
-A log that has grown meanwhile has no gap where it stands, and is given as long again."""
+"""An early slot's predecessors are often just behind it."""
+GROWING_WAIT_MS = 500
+"""What a growing log lacks is on its way (batches close after at most 200 ms), or waits to be
+verified; asked for, it would come twice. While the log grows, it is given as long again."""
 BACKOFF_MS, BACKOFF_MS_MAX = 250, 30_000
 BAN_MS = 60_000
 """How long a peer that lied is not asked."""
@@ -44,7 +46,7 @@ TAG = "log"
 class _Want:
     """One wanted log."""
 
-    __slots__ = ("asking", "attempts", "claims", "goal", "paused", "queued", "settling")
+    __slots__ = ("asking", "attempts", "claims", "goal", "paused", "queued", "settling", "wait_ms")
 
     def __init__(self) -> None:
         self.goal = -1
@@ -55,6 +57,7 @@ class _Want:
         self.paused = False
         self.settling: int | None = None
         """Where the log stood when the pause of a new want began."""
+        self.wait_ms = 0
 
 
 class CatchUp:
@@ -78,10 +81,17 @@ class CatchUp:
         self._peers = peers
 
     def claim(
-        self, process: ProcessId, nonce: int, peer: NodeKey, now: int, *, growing: int | None
+        self,
+        process: ProcessId,
+        nonce: int,
+        peer: NodeKey,
+        now: int,
+        *,
+        stands: int,
+        wait_ms: int,
     ) -> list[Effect]:
-        """`peer` holds (or has just sent) slot `nonce`, which is above our log. `growing`: where
-        that stands, if what is missing may come by itself."""
+        """`peer` holds (or has just sent) slot `nonce`, which is above our log; that stands at
+        `stands`. What is missing may come by itself in `wait_ms`; it is asked for after that."""
         if self.banned(peer, now):
             return []
         want = self._wants.get(process)
@@ -89,9 +99,10 @@ class CatchUp:
             if len(self._wants) >= WANTS_MAX:
                 return []
             want = self._wants[process] = _Want()
-            if growing is not None:
+            if wait_ms:
+                want.wait_ms = wait_ms
                 self._note(want, nonce, peer)
-                return self._settle(process, want, growing, now)
+                return self._settle(process, want, stands, now)
         self._note(want, nonce, peer)
         if not want.paused and want.asking is None:
             self._enqueue(process, want)
@@ -99,7 +110,7 @@ class CatchUp:
 
     def _settle(self, process: ProcessId, want: _Want, stands: int, now: int) -> list[Effect]:
         want.settling = stands
-        return self._pause(process, want, now + GAP_WAIT_MS)
+        return self._pause(process, want, now + want.wait_ms)
 
     def _note(self, want: _Want, nonce: int, peer: NodeKey) -> None:
         want.goal = max(want.goal, nonce)

@@ -24,7 +24,7 @@ from protocols import keyspace
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NodeKey, ProcessId, address_of, b64url
 from protocols.machine import catch_up, rounds
-from protocols.machine.catch_up import CatchUp
+from protocols.machine.catch_up import GAP_WAIT_MS, GROWING_WAIT_MS, CatchUp
 from protocols.machine.effects import (
     Alarm,
     Answered,
@@ -201,7 +201,9 @@ class Replica:
                     self._strangers += 1
                 if placed is Placed.SECOND and log.scheduler is not None:
                     growth.effects += self._second(slot, log.early[nonce].assignment.id)
-                growth.effects += self._catch_up.claim(process, nonce, peer, now, growing=log.nonce)
+                growth.effects += self._catch_up.claim(
+                    process, nonce, peer, now, stands=log.nonce, wait_ms=GAP_WAIT_MS
+                )
                 self._drop_unwanted(process)
 
     def _append(self, log: Log, slot: Slot, growth: _Growth) -> None:
@@ -348,8 +350,9 @@ class Replica:
         if head.nonce > nonce:
             grown_at = None if log is None else log.grown_at
             growing = grown_at is not None and now - grown_at < GROWING_MS
+            wait_ms = GROWING_WAIT_MS if growing else 0
             return self._catch_up.claim(
-                head.process, head.nonce, peer, now, growing=nonce if growing else None
+                head.process, head.nonce, peer, now, stands=nonce, wait_ms=wait_ms
             )
         place = (head.process, head.nonce, peer)
         if (
