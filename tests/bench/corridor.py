@@ -75,8 +75,20 @@ async def _all(network: LocalNetwork, work: Workload, arguments: Namespace) -> d
         if count:
             before = cpu_s(pids)
             figures |= await part(work, count)
+            await _settled(work)
             cpu[part.__name__] = spent_ms(before, cpu_s(pids), count)
     return {**figures, "cpu_ms_per_message": cpu}
+
+
+async def _settled(work: Workload) -> None:
+    """Wait until the messenger has pushed what the messages sent: it belongs to their cost, and
+    not to the next part's."""
+    while True:
+        status = await work.owner.status(work.owner.mu_url)
+        messenger = status["machines"]["messenger"]
+        if not messenger["open"] and not messenger["waiting_for_outcome"]:
+            return
+        await trio.sleep(0.1)
 
 
 async def pages(work: Workload, messages: int) -> dict[str, Any]:
