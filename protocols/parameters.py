@@ -14,6 +14,8 @@ from protocols.limits import PAGE_BYTES
 
 SHARE_WHOLE = 10_000
 """Basis points of a whole."""
+PROOF_SLOTS_MAX = 512
+"""Slots of a proof block: a reply with all leaves of a proof must fit an item."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,7 @@ class Parameters:
                 self.proof_every % self.root_every == 0,
                 "proof_every is not a multiple of root_every",
             ),
+            (self.proof_every <= PROOF_SLOTS_MAX, f"proof_every is above {PROOF_SLOTS_MAX}"),
             (
                 self.memory_max % PAGE_BYTES == 0 and self.memory_max <= 4 << 30,
                 "memory_max is not a whole number of 64 KiB pages up to 4 GiB",

@@ -1,0 +1,226 @@
+"""What a verdict rests on: the network's rules, what a statement answers for, and its leaves.
+
+A statement answers for some leaves only: a state proof for first..last, a receipt for those
+after the last block end before it. Leaves further back belong to the proofs that it continues,
+which can be demanded. So a unit that started from a false anchor answers for nothing before it.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from protocols.accumulator import Mmr, MmrProof, mmr_verify
+from protocols.errors import Invalid, Reason
+from protocols.ids import Address, ItemId, NetworkId, NodeKey, ProcessId
+from protocols.parameters import Parameters
+from protocols.wire.assignment import Slot
+from protocols.wire.evidence import Witness, statement_id, statement_of
+from protocols.wire.item import Item, SignatureType, decode_item
+from protocols.wire.proof import Receipt, Statement, StateProof, block_end_before
+
+
+class Finding(enum.StrEnum):
+    """What a verdict says."""
+
+    GUILTY = "guilty"
+    INNOCENT = "innocent"
+    VOID = "void"
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """An anchor as the ledger holds it."""
+
+    process: ProcessId
+    slot: int
+    head: bytes
+    mmr_root: bytes
+    refuted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Court:
+    """What a verdict depends on beside the evidence."""
+
+    network: NetworkId
+    parameters: Parameters
+    profile: bytes
+    modules: tuple[ItemId, ...]
+    """Modules whose segments can be run by everybody (`Network.slashable_modules`)."""
+    signed: Callable[[bytes, bytes, bytes], bool]
+    """Ed25519: (key, message, signature)."""
+    item_signed: Callable[[Item], bool]
+    """Whether an item's owner signed it."""
+    anchor: Callable[[bytes], Anchor | None]
+    """The ledger's anchor with this id."""
+    account: Callable[[NodeKey], Address]
+    """Whose stake answers for what a key signs."""
+    answerable: Callable[[NodeKey], None]
+    """Raises Invalid if nothing is at stake behind a key, so that judging it would cost
+    everybody and nobody pays."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Slots to run from one state. What they give depends on nothing else."""
+
+    fact: bytes
+    """Key of the fact that is established by running it."""
+    process: Item
+    module: ItemId
+    slots: tuple[Slot, ...]
+    root_before: bytes | None
+    """State root before the first slot; None: a fresh instance."""
+    witness: Witness | None
+    """Claims to be that state; whoever runs it compares the root."""
+
+
+RunSegment = Callable[[Segment], tuple[bytes, ...] | None]
+"""The leaf hashes of a segment's slots. None if there is no witness where one is needed, or it
+is not the state with `root_before`. A node that cannot run it deterministically raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """A verdict, whom it is about, and what was learned."""
+
+    finding: Finding
+    reason: str
+    accused: NodeKey | None = None
+    """The signer; None for VOID, and for an anchor."""
+    anchor: bytes | None = None
+    """Id of the accused anchor."""
+    statement: bytes | None = None
+    """Id of the accused statement."""
+    fact: tuple[bytes, tuple[bytes, ...]] | None = None
+    """Key and leaf hashes of the segment that was run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What is accused of holding a wrong leaf."""
+
+    process: ProcessId
+    head: bytes
+    lowest: int
+    """First leaf it answers for, ..."""
+    last: int
+    """... and the last, where the log's head is `head`."""
+    roots: dict[int, bytes]
+    """MMR roots by number of leaves."""
+    receipt: Receipt | None = None
+    accused: NodeKey | None = None
+    anchor: bytes | None = None
+    statement: bytes | None = None
+
+
+def accepted_statement(blob: bytes, court: Court) -> Statement:
+    """A statement of this network and profile with a valid signature. Raises Invalid."""
+    statement = statement_of(blob)
+    if statement.network != court.network:
+        raise void("the statement is of another network")
+    if statement.profile != court.profile:
+        raise void("the statement is of another profile, which is never punished")
+    statement.check(court.parameters)
+    if not court.signed(statement.cu, statement.signing_bytes(), statement.signature):
+        raise void("the statement is not signed by its unit")
+    return statement
+
+
+def accused_statement(blob: bytes, court: Court) -> Statement:
+    """As `accepted_statement`, of a unit that has something to lose. Raises Invalid."""
+    statement = accepted_statement(blob, court)
+    court.answerable(statement.cu)
+    return statement
+
+
+def roots_of(statement: Statement, parameters: Parameters) -> dict[int, bytes]:
+    """The MMR roots a statement gives, by number of leaves."""
+    if isinstance(statement, Receipt):
+        roots = {statement.slot + 1: statement.mmr_root}
+        end = block_end_before(statement.slot, parameters.proof_every)
+        if end is not None and statement.block_root is not None:
+            roots[end + 1] = statement.block_root
+        return roots
+    roots = {end + 1: root for end, root in statement.block_roots}
+    roots[statement.first] = statement.mmr_before
+    roots[statement.last + 1] = statement.mmr_root
+    return roots
+
+
+def first_leaf(statement: Statement, parameters: Parameters) -> int:
+    """The first leaf a statement answers for."""
+    if isinstance(statement, StateProof):
+        return statement.first
+    end = block_end_before(statement.slot, parameters.proof_every)
+    return 0 if end is None else end + 1
+
+
+def claim_of(accused: bytes, court: Court) -> Claim:
+    """What an encoded statement, or the anchor with this id, answers for. Raises Invalid."""
+    if len(accused) == 32:
+        anchor = court.anchor(accused)
+        if anchor is None:
+            raise void("no such anchor")
+        if anchor.refuted:
+            raise void("the anchor is refuted already")
+        roots = {anchor.slot + 1: anchor.mmr_root}
+        return Claim(anchor.process, anchor.head, 0, anchor.slot, roots, anchor=accused)
+    statement = accused_statement(accused, court)
+    receipt = statement if isinstance(statement, Receipt) else None
+    if isinstance(statement, StateProof) and statement.start is not None:
+        start = court.anchor(statement.start)
+        if start is not None and start.refuted:
+            raise void("the statement rests on a refuted anchor")
+    return Claim(
+        statement.process,
+        statement.head,
+        first_leaf(statement, court.parameters),
+        statement.slot if isinstance(statement, Receipt) else statement.last,
+        roots_of(statement, court.parameters),
+        receipt,
+        statement.cu,
+        None,
+        statement_id(accused),
+    )
+
+
+def check_path(claim: Claim, index: int, leaf: bytes, path: bytes) -> None:
+    """Raise Invalid unless an encoded `MmrProof` shows leaf `index` under one of its roots."""
+    proof = MmrProof.decode(path)
+    root = claim.roots.get(proof.count)
+    if root is None or proof.index != index or not mmr_verify(root, leaf, proof):
+        raise void(f"leaf {index} is not shown to be under the accused's root")
+
+
+def signed_item(raw: bytes, court: Court, size_max: int | None = None) -> Item:
+    """An item whose id stands for its content. Raises Invalid.
+
+    An id is a hash of the signature. Under Ed25519 and RSA one signature fits one owner and one
+    message; under Ethereum's scheme a key can be found that makes it fit any other message, so
+    a log does not say which of them it holds.
+    """
+    item = decode_item(raw, size_max=size_max or court.parameters.item_bytes_max)
+    if item.signature_type == SignatureType.ETHEREUM:
+        raise void("an id with an Ethereum signature does not bind its item")
+    if not court.item_signed(item):
+        raise void("an item is not signed by its owner")
+    return item
+
+
+def peaks_before(count: int, peaks: tuple[bytes, ...]) -> Mmr:
+    """The range of `count` leaves with these peaks. Raises Invalid."""
+    return Mmr.of_value([count, list(peaks)])
+
+
+def guilty_if(guilty: bool, reason: str, accused: NodeKey, statement: bytes) -> Judgement:
+    """GUILTY or INNOCENT of an encoded statement."""
+    finding = Finding.GUILTY if guilty else Finding.INNOCENT
+    return Judgement(finding, reason, accused, statement=statement_id(statement))
+
+
+def void(why: str) -> Invalid:
+    """What makes evidence VOID."""
+    return Invalid(Reason.MISMATCH, why)

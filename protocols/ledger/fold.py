@@ -1,0 +1,103 @@
+"""The ledger: a deterministic fold of its log. One slot in, one state out, integers only.
+
+A transaction that cannot be carried out changes nothing but the ledger's slot number, and the
+note says why. What the fold needs from outside comes through `Facts`; where this node does not
+have it yet, what `Facts` raises passes through here, nothing has changed, and the caller folds
+the same slot again later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from protocols.errors import Invalid
+from protocols.ids import b64url
+from protocols.ledger import clock, demands, disputes, money
+from protocols.ledger.draft import Draft, Facts, Note, NoteKind, Rules, refused
+from protocols.ledger.entries import PAST_SLOTS, Past
+from protocols.ledger.state import State
+from protocols.wire.item import Item, SignatureType
+from protocols.wire.ledger_tx import (
+    Checkpoint,
+    CommitEvidence,
+    Delegate,
+    Demand,
+    EvidencePart,
+    Faucet,
+    OfferAnchor,
+    Register,
+    Reply,
+    RevealEvidence,
+    Stake,
+    Transaction,
+    Transfer,
+    Unbond,
+    Withdraw,
+    transaction_of,
+)
+
+
+def apply(
+    state: State, head_before: bytes, item: Item, rules: Rules, facts: Facts
+) -> tuple[State, tuple[Note, ...]]:
+    """The state after the next slot of the ledger's log, and what happened.
+
+    `item` is the slot's item, its signature verified (slot 0's is the process item);
+    `head_before` the log's head after the slot before.
+    """
+    draft = Draft(state, rules, facts)
+    slot = draft.totals.slot + 1
+    if slot:
+        draft.put(Past(slot - 1, head_before, state.root()), (slot - 1) % PAST_SLOTS)
+    draft.totals = replace(draft.totals, slot=slot)
+    before = draft.finished()
+    if not slot:
+        return before, ()
+    try:
+        _carry_out(draft, item)
+    except Invalid as error:
+        return before, (Note(NoteKind.REFUSED, error.detail, item.id),)
+    if not draft.notes:
+        draft.note(NoteKind.DONE, str(item.first("Action")), item.id)
+    return draft.finished(), tuple(draft.notes)
+
+
+def _carry_out(draft: Draft, item: Item) -> None:
+    """Raise Invalid, after which the draft is worth nothing."""
+    if item.signature_type == SignatureType.ETHEREUM:
+        # Its id does not bind its content (`protocols.court.signed_item`), so two nodes could
+        # hold two transactions in one slot.
+        raise refused(f"item {b64url(item.id)} is signed with Ethereum's scheme; use another")
+    tx: Transaction = transaction_of(item)
+    sender = item.owner_address
+    match tx:
+        case Transfer():
+            money.transfer(draft, sender, tx)
+        case Stake():
+            money.stake(draft, sender, tx)
+        case Unbond():
+            money.unbond(draft, sender, tx)
+        case Withdraw():
+            money.withdraw(draft, sender, tx)
+        case Faucet():
+            money.faucet(draft, sender, tx)
+        case Delegate():
+            money.delegate(draft, sender, tx)
+        case Register():
+            money.register(draft, sender, tx)
+        case Checkpoint():
+            clock.checkpoint(draft, sender, tx)
+        case CommitEvidence():
+            disputes.commit_evidence(draft, sender, tx, item.id)
+        case EvidencePart():
+            disputes.evidence_part(draft, sender, tx, item.id)
+        case RevealEvidence():
+            disputes.reveal_evidence(draft, sender, tx)
+        case Demand():
+            demands.demand(draft, sender, tx)
+        case Reply():
+            demands.reply(draft, sender, tx)
+        case OfferAnchor():
+            demands.offer_anchor(draft, sender, tx)
+        case _:
+            raise AssertionError(f"{type(tx).__name__} is a transaction without a rule")
