@@ -25,7 +25,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.task_group import TaskGroup, _handle
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ConnectionState
+from hypercorn.typing import ConnectionState, H11SendableEvent
 from hypercorn.utils import parse_socket_addr, wrap_app
 
 from aonode.env import TaskStatus
@@ -178,6 +178,24 @@ class _Connection(TCPServer):
 
 class _Http1(H11Protocol):
     """HTTP/1.1 and nothing else: an Upgrade header is ignored, as RFC 9110 section 7.8 allows."""
+
+    _head = b""
+    """Head of a response that has not left: its body is about to follow."""
+
+    async def _send_h11_event(self, event: H11SendableEvent) -> None:
+        """Head and body leave in one write: each costs a system call and a packet."""
+        try:
+            data = self.connection.send(event)
+        except h11.LocalProtocolError:
+            if self.connection.their_state != h11.ERROR:
+                raise
+            return
+        if isinstance(event, h11.Response):
+            self._head = data
+            return
+        if data := self._head + data:
+            self._head = b""
+            await self.send(RawData(data))
 
     async def _check_protocol(self, event: h11.Request) -> None:
         """Hypercorn would switch to HTTP/2 here."""

@@ -106,6 +106,15 @@ async def refused(port: int) -> None:
             await stream.aclose()
 
 
+async def test_head_and_body_leave_in_one_write() -> None:
+    async with running() as server:
+        stream = await server.raw(b"POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nhi")
+        with trio.fail_after(10):
+            first = await stream.receive_some(65536)
+        assert first.endswith(b"\r\n\r\n2")
+        await stream.aclose()
+
+
 async def test_serves_on_the_port_it_reports() -> None:
     async with running() as server, httpx.AsyncClient() as client:
         answer = await client.post(server.url + "/body", content=b"x" * 999)
