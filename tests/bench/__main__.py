@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.bench import corridor
+from tests.bench import corridor, schedule
 
 
 def main() -> None:
@@ -22,6 +22,9 @@ def main() -> None:
     bench.add_argument("--latency", type=int, default=100)
     bench.add_argument("--profile", type=Path, help="directory for a profile of each node")
     bench.set_defaults(run=corridor.run)
+    bench = benches.add_parser("schedule", help=schedule.__doc__)
+    bench.add_argument("--assignments", type=int, default=16_000)
+    bench.set_defaults(run=schedule.run)
     for each in benches.choices.values():
         each.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
