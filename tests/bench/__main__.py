@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.bench import corridor, schedule
+from tests.bench import corridor, gossip, schedule
 
 
 def main() -> None:
@@ -25,6 +25,8 @@ def main() -> None:
     bench = benches.add_parser("schedule", help=schedule.__doc__)
     bench.add_argument("--assignments", type=int, default=16_000)
     bench.set_defaults(run=schedule.run)
+    bench = benches.add_parser("gossip", help=gossip.__doc__)
+    bench.set_defaults(run=gossip.run)
     for each in benches.choices.values():
         each.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
