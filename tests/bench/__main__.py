@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from tests.bench import corridor, gossip, schedule
+from tests.bench import compute, corridor, gossip, schedule
 
 
 def main() -> None:
@@ -27,6 +27,10 @@ def main() -> None:
     bench.set_defaults(run=schedule.run)
     bench = benches.add_parser("gossip", help=gossip.__doc__)
     bench.set_defaults(run=gossip.run)
+    bench = benches.add_parser("compute", help=compute.__doc__)
+    bench.add_argument("--node", help="a Node.js to use instead of the wheel's")
+    bench.add_argument("--only", nargs="*", help="some of the workloads")
+    bench.set_defaults(run=compute.run)
     for each in benches.choices.values():
         each.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()

