@@ -1,8 +1,8 @@
 """Gossip between five hosts over TCP: processor time per slot and hop, against the batch size.
 
 A hop is one host that receives a slot, with the copies it is sent besides and what it forwards.
-Measured twice: the transport alone, and with both signatures of every slot checked, as admission
-does. All hosts share this process, so its processor time is theirs.
+Measured twice: the transport alone, and with the node's admission behind it, which checks both
+signatures of every slot. All hosts share this process, so its processor time is theirs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ import trio
 
 from aonode.crypto.signers import Ed25519Signer, sign_item
 from aonode.env import ProductionEnv
-from aonode.net import verification
+from aonode.net.admission import Admission, Arrivals
 from aonode.net.batcher import CLOSE_BYTES
 from aonode.net.libp2p_wire import Libp2pWire
-from aonode.net.verification import RawSlot
+from aonode.ops.metrics import Metrics
 from aonode.ports import Verdict
-from protocols.ids import ItemId, NodeKey, ProcessId, b64url
+from protocols.ids import NodeKey, ProcessId, b64url
+from protocols.machine.effects import Event
+from protocols.machine.events import SlotsArrived
+from protocols.network import Network
+from protocols.parameters import demo_parameters
 from protocols.wire import batch
 from protocols.wire.assignment import Chain, Slot, assignment_of
-from protocols.wire.batch import InlineItem
 from protocols.wire.item import Item, Tag
 from protocols.wire.topics import Topic
-from tests.aonode.net.world import make_wire, running, until
+from tests.aonode.net.world import make_wire, running, seed_of, until
 
 HOSTS = 5
 SIZES = (1, 8, 64)
@@ -38,37 +41,38 @@ WINDOW = 8
 """Batches under way at a time: a loaded network, not a ping."""
 TRANSPORT_RATIO, VERIFIED_RATIO = 1 / 10, 1 / 4
 """What a full batch may cost per slot and hop, against slots sent one by one."""
-ITEM_BYTES_MAX = 2 << 20
 
 
 class Receiver:
-    """A host's door: counts, and checks signatures when it is told to."""
+    """A host's door: counts batches, at once or when they have been verified."""
 
-    def __init__(self) -> None:
+    def __init__(self, wire: Libp2pWire, env: ProductionEnv, network: Network) -> None:
         self.batches = 0
-        self.checks = False
+        self.verifies = False
+        self.admission = Admission(
+            env=env,
+            wire=wire,
+            network=network,
+            metrics=Metrics(),
+            held=lambda process, nonce: None,
+            arrivals=Arrivals(slots=self._arrived, units=lambda event: None),
+        )
 
     def __call__(self, sender: NodeKey, payload: bytes) -> Verdict:
-        if self.checks:
-            raws = [
-                RawSlot(ref.assignment_raw, ref.item.raw)
-                for ref in batch.unpack_slots(payload)
-                if isinstance(ref.item, InlineItem)
-            ]
-            checked = verification.check_slots(raws, ITEM_BYTES_MAX, _nothing_held)
-            assert len(checked.new) == len(raws), checked.refused
+        if self.verifies:
+            return self.admission.slots_door(sender, payload)
         self.batches += 1
         return Verdict.ACCEPT
 
-
-def _nothing_held(process: ProcessId, nonce: int) -> ItemId | None:
-    return None
+    def _arrived(self, event: Event) -> None:
+        assert isinstance(event, SlotsArrived), event
+        self.batches += 1
 
 
 def make_entries(count: int) -> list[bytes]:
-    """Slots of one process with transfers in them, as they travel."""
+    """Slots of one process with transfers in them, as host 0, their scheduler, sends them."""
     env = ProductionEnv()
-    scheduler, user = (Ed25519Signer(env.entropy("key", 32)) for _ in range(2))
+    scheduler, user = Ed25519Signer(seed_of(0)), Ed25519Signer(env.entropy("user", 32))
     tags = [
         Tag("Action", "Transfer"),
         Tag("Recipient", b64url(user.address)),
@@ -93,6 +97,15 @@ def make_entries(count: int) -> list[bytes]:
         inner = batch.item_entry(item.raw, item.id, 1 << 16)
         entries.append(batch.slot_entry(assignment.item.raw, inner))
     return entries[1:]
+
+
+def _network() -> Network:
+    return Network(
+        name="bench",
+        ledger_scheduler=Ed25519Signer(seed_of(0)).address,
+        profile=bytes(32),
+        parameters=demo_parameters(),
+    )
 
 
 def full_batch(entries: Sequence[bytes]) -> int:
@@ -125,18 +138,21 @@ async def measure() -> dict[str, Any]:
     entries = make_entries(256)
     full = full_batch(entries)
     costs: dict[str, dict[str, float]] = {"transport_us": {}, "verified_us": {}}
+    env, network = ProductionEnv(), _network()
     wires = [make_wire(number) for number in range(HOSTS)]
-    doors = [Receiver() for _ in wires]
+    doors = [Receiver(wire, env, network) for wire in wires]
     for wire, door in zip(wires, doors, strict=True):
         wire.subscribe(Topic.SLOTS, door)
-    async with running(wires):
+    async with running(wires) as nursery:
+        for door in doors:
+            nursery.start_soon(door.admission.run)
         for number, wire in enumerate(wires):
             for other in wires[:number]:
                 wire.connect(other.key, other.addresses())
         await until(lambda: all(wire.mesh(Topic.SLOTS) == HOSTS - 1 for wire in wires))
-        for name, checks in (("transport_us", False), ("verified_us", True)):
+        for name, verifies in (("transport_us", False), ("verified_us", True)):
             for door in doors:
-                door.checks = checks
+                door.verifies = verifies
             for size in sorted({*SIZES, full}):
                 payload = batch.pack(entries[:size])
                 cost = await _cost(wires[0], doors[1:], payload, size)
