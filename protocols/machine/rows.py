@@ -3,7 +3,8 @@
 LOG        slot -> slot entry with its item inline    head -> Chain
            by id -> nonce (8 bytes)                   evidence -> raw assignment
 SIGN_ONCE  assignment -> raw assignment               assigned, push -> nonce (8 bytes)
-ITEMS      item -> raw item                           delivery -> raw item
+ITEMS      item -> raw item                           delivery -> raw item, or raw assignment
+           outbox -> [item id, [process, ...]] of an assignment that a process ordered
 """
 
 from __future__ import annotations
