@@ -36,6 +36,17 @@ def test_every_message_gets_its_slot_and_every_node_the_same_results() -> None:
     assert report.boots == dict.fromkeys(NAMES, 1)
 
 
+def test_twenty_seeds_schedule_everything_and_agree() -> None:
+    traces = set()
+    for seed in range(20):
+        report = run(Options(seed=seed, transfers=8))
+        assert report.violations == []
+        assert report.scheduled == report.results == report.messages + report.pushed
+        assert report.roots_equal
+        traces.add(report.trace)
+    assert len(traces) == 20
+
+
 def test_lost_gossip_costs_time_and_nothing_else() -> None:
     for seed in range(3):
         report = run(Options(seed=seed, transfers=8, links=LinkModel(loss=0.4)))
