@@ -49,6 +49,8 @@ LOOKED_AT_MAX = 100_000
 DRY_RUN_BYTES_MAX = 2 << 20
 DRY_RUNS_MAX = 8
 """Dry runs at once; each may burn a whole slot's fuel. Beyond: 503."""
+FORMATS_MAX = 4096
+"""Processes whose Module-Format is kept."""
 NONCE_MAX = (1 << 63) - 1
 
 
@@ -91,6 +93,7 @@ class _Compute:
         self._env = env
         self._bodies = bodies
         self._dry_runs = 0
+        self._formats: dict[ProcessId, str] = {}
 
     async def hello(self, request: Request) -> Response:
         """Address and time, as AO's CU says them; the key and profile are in `/status`."""
@@ -306,11 +309,18 @@ class _Compute:
         return process_info(self._process_item(process))
 
     def _format(self, process: ProcessId) -> str:
+        """Module-Format of a process. Kept: a module has megabytes, and every request asks."""
+        known = self._formats.get(process)
+        if known is not None:
+            return known
         module = self._info(process).module
         item = self._node.replica.module(module)
         if item is None:
             raise Invalid(Reason.UNKNOWN_MODULE, f"module {b64url(module)} is not known here")
-        return item.first("Module-Format") or ""
+        if len(self._formats) >= FORMATS_MAX:
+            self._formats.pop(next(iter(self._formats)))
+        self._formats[process] = item.first("Module-Format") or ""
+        return self._formats[process]
 
     def _public(self, format: str, row: EvaluatedSlot) -> bytes:
         text = public_json(format, Status(row.status), row.raw, self._bounds, row.fuel)
