@@ -17,6 +17,7 @@ from protocols.wire.proof import Leaf, Receipt, Statement, StateProof, is_border
 
 
 def demand(draft: Draft, sender: Address, tx: Demand) -> None:
+    """Ask publicly, against a bond. At the deadline silence freezes the stake. Raises Invalid."""
     statement = accepted_statement(tx.statement, draft.court())
     accused = draft.account_of(statement.cu)
     if draft.bond(accused).frozen or not draft.at_stake(accused):
@@ -35,6 +36,7 @@ def demand(draft: Draft, sender: Address, tx: Demand) -> None:
 
 
 def reply(draft: Draft, sender: Address, tx: Reply) -> None:
+    """Close a demand, if this is what stands behind the statement. Raises Invalid."""
     demanded = draft.get(Demanded, tx.demand)
     if demanded is None or demanded.answered:
         raise refused("no such demand is open")
@@ -85,6 +87,7 @@ def _check_previous(draft: Draft, statement: Statement, tx: Reply) -> None:
 
 
 def offer_anchor(draft: Draft, sender: Address, tx: OfferAnchor) -> None:
+    """Take up an anchor that two stakers' proofs carry. Raises Invalid."""
     parameters = draft.rules.parameters
     leaf = Leaf.decode(tx.leaf)
     if leaf.root is None or not is_border(leaf.slot, parameters.proof_every):

@@ -23,6 +23,7 @@ def evidence_bond(size: int, parameters: Parameters) -> int:
 
 
 def commit_evidence(draft: Draft, sender: Address, tx: CommitEvidence, id: ItemId) -> None:
+    """Take the bond of evidence to come. `id` is the item's. Raises Invalid."""
     parameters = draft.rules.parameters
     if tx.size > evidence_bytes_max(parameters):
         raise refused(f"evidence of {tx.size} bytes, at most {evidence_bytes_max(parameters)}")
@@ -34,6 +35,7 @@ def commit_evidence(draft: Draft, sender: Address, tx: CommitEvidence, id: ItemI
 
 
 def evidence_part(draft: Draft, sender: Address, tx: EvidencePart, id: ItemId) -> None:
+    """Note that a part of it is in the log. Raises Invalid."""
     commit = _commit(draft, sender, tx.commit)
     if draft.get(Part, tx.commit, id) is not None:
         raise refused("the part is there already")
@@ -46,6 +48,7 @@ def evidence_part(draft: Draft, sender: Address, tx: EvidencePart, id: ItemId) -
 
 
 def reveal_evidence(draft: Draft, sender: Address, tx: RevealEvidence) -> None:
+    """Judge it. Raises Invalid, and whatever `Facts` raises."""
     commit = _commit(draft, sender, tx.commit)
     parts = [draft.get(Part, tx.commit, id) for id in tx.parts]
     if any(part is None for part in parts) or len(set(tx.parts)) != len(tx.parts):

@@ -26,11 +26,13 @@ UNBONDINGS_MAX = 64
 
 
 def transfer(draft: Draft, sender: Address, tx: Transfer) -> None:
+    """Move coins. Raises Invalid."""
     draft.spend(sender, tx.sequence, tx.amount)
     draft.credit(tx.recipient, tx.amount)
 
 
 def faucet(draft: Draft, sender: Address, tx: Faucet) -> None:
+    """Mint up to the faucet's amount. Raises Invalid."""
     account = draft.get(Account, sender) or Account(0, -1)
     missing = draft.rules.parameters.faucet_amount - account.balance
     amount = min(missing, draft.totals.left)
@@ -41,6 +43,7 @@ def faucet(draft: Draft, sender: Address, tx: Faucet) -> None:
 
 
 def stake(draft: Draft, sender: Address, tx: Stake) -> None:
+    """Move coins into a stake. Raises Invalid."""
     bond = draft.bond(sender)
     if bond.frozen:
         raise refused("a frozen stake takes no more")
@@ -54,6 +57,7 @@ def stake(draft: Draft, sender: Address, tx: Stake) -> None:
 
 
 def unbond(draft: Draft, sender: Address, tx: Unbond) -> None:
+    """Move stake to where it waits. It still answers for what was signed. Raises Invalid."""
     bond, parameters = draft.bond(sender), draft.rules.parameters
     if bond.frozen:
         raise refused("the stake is frozen")
@@ -70,6 +74,7 @@ def unbond(draft: Draft, sender: Address, tx: Unbond) -> None:
 
 
 def withdraw(draft: Draft, sender: Address, tx: Withdraw) -> None:
+    """Move what has waited long enough to the balance. Raises Invalid."""
     if draft.bond(sender).frozen:
         raise refused("the stake is frozen")
     ready = [
@@ -83,6 +88,7 @@ def withdraw(draft: Draft, sender: Address, tx: Withdraw) -> None:
 
 
 def delegate(draft: Draft, sender: Address, tx: Delegate) -> None:
+    """Let a stake answer for a session key. Raises Invalid."""
     bond, address = draft.bond(sender), address_of(tx.key)
     if not draft.voting(sender) or bond.sessions >= SESSIONS_MAX:
         raise refused(f"only a stake can have session keys, at most {SESSIONS_MAX}")
@@ -96,6 +102,7 @@ def delegate(draft: Draft, sender: Address, tx: Delegate) -> None:
 
 
 def register(draft: Draft, sender: Address, tx: Register) -> None:
+    """Keep a staked unit's newest announcement. Raises Invalid."""
     if not draft.voting(sender):
         raise refused("only a staked unit is registered")
     unit = UnitAnnouncement.decode(tx.unit)

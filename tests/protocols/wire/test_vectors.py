@@ -112,16 +112,16 @@ def test_chain_rows_match_their_grammar() -> None:
         assert grammar.matches("chain", codec.decode(row, size_max=256))
 
 
-def _edits(value: Value) -> list[Value]:
+def edits(value: Value) -> list[Value]:
     """`value` with each of its parts replaced by something of another type, or left out."""
     if not isinstance(value, list):
         return [[], None if value is not None else 0, -1 if isinstance(value, int) else "x" * 9000]
-    edits: list[Value] = []
+    changed: list[Value] = []
     for index, part in enumerate(value):
         before, after = value[:index], value[index + 1 :]
-        edits.append([*before, *after])
-        edits.extend([*before, edited, *after] for edited in _edits(part))
-    return edits
+        changed.append([*before, *after])
+        changed.extend([*before, edited, *after] for edited in edits(part))
+    return changed
 
 
 DECODERS: list[tuple[str, str, Callable[[bytes], object], str, str]] = [
@@ -149,9 +149,9 @@ def test_decoders_and_grammar_agree_on_what_is_wrong(
     file, name, decoder, cddl, rule = case
     grammar = Grammar(WIRE / cddl)
     value = codec.decode(bytes.fromhex(load(file)[name]), size_max=1 << 20)
-    edits = _edits(value)
-    assert len(edits) > 2
-    for edit in edits:
+    changed = edits(value)
+    assert len(changed) > 2
+    for edit in changed:
         try:
             decoder(codec.encode(edit))
             accepted = True
