@@ -35,13 +35,14 @@ DISCARD_BYTES_MAX = 4 << 20
 DISCARD_S_MAX = 1.0
 """How much of a refused body is read and dropped, so that its sender sees the answer at all."""
 
-_CORS = [
+CORS = [
     (b"access-control-allow-origin", b"*"),
     (b"access-control-allow-methods", b"GET, HEAD, POST, DELETE, OPTIONS"),
     (b"access-control-allow-headers", b"*"),
     (b"access-control-expose-headers", b"*"),
     (b"access-control-max-age", b"86400"),
 ]
+"""Headers of every answer: any page may ask any port."""
 
 
 class Slow(Exception):
@@ -147,7 +148,7 @@ def application(routes: Sequence[Route], count: Callable[[int], None] | None = N
 
         async def send_with_cors(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message.get("headers", ()), *_CORS]
+                message["headers"] = [*message.get("headers", ()), *CORS]
                 if count is not None:
                     count(int(message["status"]))
             await send(message)

@@ -9,6 +9,8 @@ a test that fails without it:
   that write from cancellation, so one such peer would hold up shutdown for ever);
 - a connection whose application has answered before the body was whole ends (Hypercorn would wait
   for ever to hand it the rest);
+- headers are bounded however they arrive (h11 counts only those that come in pieces), and what is
+  no HTTP gets its answer in words;
 - whatever Hypercorn lets out of a connection ends that connection, not the node.
 """
 
@@ -18,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import h11
+import msgspec
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
@@ -29,7 +32,7 @@ from hypercorn.typing import ConnectionState, H11SendableEvent
 from hypercorn.utils import parse_socket_addr, wrap_app
 
 from aonode.env import TaskStatus
-from aonode.http.edge import App
+from aonode.http.edge import CORS, App
 from aonode.ops import log
 
 
@@ -200,7 +203,31 @@ class _Http1(H11Protocol):
     async def _check_protocol(self, event: h11.Request) -> None:
         """Hypercorn would switch to HTTP/2 here."""
 
+    async def _send_error_response(self, status_code: int) -> None:
+        """Hypercorn's own has no words."""
+        most = self.config.h11_max_incomplete_size
+        text = {
+            400: "this is not an HTTP/1.1 request",
+            431: f"request line and headers have more than {most} bytes",
+        }.get(status_code, f"HTTP {status_code}")
+        body = msgspec.json.encode({"error": text})
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", b"%d" % len(body)),
+            (b"connection", b"close"),
+            *CORS,
+            *self.config.response_headers("h11"),
+        ]
+        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Data(data=body))
+        await self._send_h11_event(h11.EndOfMessage())
+
     async def _create_stream(self, request: h11.Request) -> None:
+        head = len(request.target) + sum(len(name) + len(value) for name, value in request.headers)
+        if head > self.config.h11_max_incomplete_size:
+            await self._send_error_response(431)
+            await self.send(Closed())
+            return
         kept = [(name, value) for name, value in request.headers if name != b"upgrade"]
         await super()._create_stream(
             h11.Request(

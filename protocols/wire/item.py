@@ -242,10 +242,12 @@ def _optional(raw: bytes, position: int, size: int, what: str) -> tuple[bytes | 
     if flag == b"\0":
         return None, position + 1
     end = position + 1 + size
-    if flag != b"\1" or end > len(raw):
+    if flag > b"\1":
         raise Invalid(
             Reason.MALFORMED, f"{what} flag {flag.hex()!r} at byte {position}, not 0 or 1"
         )
+    if end > len(raw):
+        raise Invalid(Reason.MALFORMED, f"an item of {len(raw)} bytes ends inside its {what}")
     return raw[position + 1 : end], end
 
 

@@ -175,6 +175,16 @@ async def test_long_headers_are_refused() -> None:
         assert (await all_of(stream)).startswith(b"HTTP/1.1 431 ")
 
 
+async def test_long_headers_are_refused_also_if_they_come_at_once() -> None:
+    async with running() as server, httpx.AsyncClient() as client:
+        stream = await server.raw(b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 5000 + b"\r\n\r\n")
+        answer = await all_of(stream)
+        assert answer.startswith(b"HTTP/1.1 431 ")
+        assert b'{"error":"request line and headers have more than 4096 bytes"}' in answer
+        assert b"access-control-allow-origin: *" in answer
+        assert (await client.post(server.url + "/quick")).status_code == 200
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("start", [b"", b"GET / HT", b"GET /block HTTP/1.1\r\nHost: a\r\nX-"])
 async def test_silent_connection_is_closed(start: bytes) -> None:
