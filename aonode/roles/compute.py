@@ -83,9 +83,11 @@ class ComputeRole:
     def evaluated(self, event: Event) -> None:
         """Results became durable: wake whoever waits for them."""
         assert isinstance(event, Evaluated)
-        last = max(event.last, self._evaluated.get(event.process, -1))
-        self._evaluated[event.process] = last
-        self._waiters.tell(event.process, last)
+        process, last = event.process, self._evaluated.get(event.process, -1)
+        self._evaluated[process] = max(event.last, last)
+        # Each waits for one slot: waking all who wait for the process costs its square.
+        for nonce in range(last + 1, event.last + 1):
+            self._waiters.tell((process, nonce), None)
 
     # ComputeApi
 
@@ -123,8 +125,8 @@ class ComputeRole:
 
     async def _reached(self, process: ProcessId, nonce: int, timeout_s: float) -> bool:
         with trio.move_on_after(timeout_s):
-            while self._evaluated.get(process, -1) < nonce:
-                with self._waiters.wait(process) as told:
+            if self._evaluated.get(process, -1) < nonce:
+                with self._waiters.wait((process, nonce)) as told:
                     await told()
         return self._evaluated.get(process, -1) >= nonce
 
