@@ -17,7 +17,7 @@ from protocols.ids import Address, ItemId, NetworkId, NodeKey, ProcessId
 from protocols.parameters import Parameters
 from protocols.wire.assignment import Slot
 from protocols.wire.evidence import Witness, statement_id, statement_of
-from protocols.wire.item import Item, SignatureType, decode_item
+from protocols.wire.item import Item, decode_item
 from protocols.wire.proof import Receipt, Statement, StateProof, block_end_before
 
 
@@ -196,15 +196,12 @@ def check_path(claim: Claim, index: int, leaf: bytes, path: bytes) -> None:
 
 
 def signed_item(raw: bytes, court: Court, size_max: int | None = None) -> Item:
-    """An item whose id stands for its content. Raises Invalid.
+    """An item that its owner signed. Raises Invalid.
 
-    An id is a hash of the signature. Under Ed25519 and RSA one signature fits one owner and one
-    message; under Ethereum's scheme a key can be found that makes it fit any other message, so
-    a log does not say which of them it holds.
+    An id is a hash of the signature alone, so an unsigned item could claim any id. With its
+    signature checked it is the only one with that id: the owner is part of what is signed.
     """
     item = decode_item(raw, size_max=size_max or court.parameters.item_bytes_max)
-    if item.signature_type == SignatureType.ETHEREUM:
-        raise void("an id with an Ethereum signature does not bind its item")
     if not court.item_signed(item):
         raise void("an item is not signed by its owner")
     return item

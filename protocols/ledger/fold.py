@@ -11,12 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from protocols.errors import Invalid
-from protocols.ids import b64url
 from protocols.ledger import clock, demands, disputes, money
-from protocols.ledger.draft import Draft, Facts, Note, NoteKind, Rules, refused
+from protocols.ledger.draft import Draft, Facts, Note, NoteKind, Rules
 from protocols.ledger.entries import PAST_SLOTS, Past
 from protocols.ledger.state import State
-from protocols.wire.item import Item, SignatureType
+from protocols.wire.item import Item
 from protocols.wire.ledger_tx import (
     Checkpoint,
     CommitEvidence,
@@ -64,10 +63,6 @@ def apply(
 
 def _carry_out(draft: Draft, item: Item) -> None:
     """Raise Invalid, after which the draft is worth nothing."""
-    if item.signature_type == SignatureType.ETHEREUM:
-        # Its id does not bind its content (`protocols.court.signed_item`), so two nodes could
-        # hold two transactions in one slot.
-        raise refused(f"item {b64url(item.id)} is signed with Ethereum's scheme; use another")
     tx: Transaction = transaction_of(item)
     sender = item.owner_address
     match tx:

@@ -23,7 +23,6 @@ from protocols.wire.evidence import (
     TwoAssignments,
     encode_evidence,
 )
-from protocols.wire.item import Item, decode_item
 from protocols.wire.proof import Leaf, Receipt, StateProof
 from protocols.wire.vote import Vote
 from tests.protocols.machine.world import Key, item
@@ -313,21 +312,6 @@ def no_stake(key: NodeKey) -> None:
 def test_another_court_does_not_judge_it(other: Court) -> None:
     assert judge(good_fraud()).finding is Finding.GUILTY
     assert judge(good_fraud(), other).finding is Finding.VOID
-
-
-def test_an_item_whose_id_does_not_bind_its_content_is_not_judged(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Anybody can find an owner for an Ethereum signature and another message."""
-
-    def as_ethereum(raw: bytes, *, size_max: int) -> Item:
-        read = decode_item(raw, size_max=size_max)
-        return replace(read, signature_type=3) if read.data == b"9" else read
-
-    monkeypatch.setattr("protocols.court.decode_item", as_ethereum)
-    judgement = judge(good_fraud())
-    assert judgement.finding is Finding.VOID
-    assert "does not bind" in judgement.reason
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,7 @@ def test_other_checkpoints_change_nothing() -> None:
     ledger.do(POOR, good)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_may_be_under_any_recent_slot() -> None:
     ledger = Ledger()
     early = ledger.checkpoint()

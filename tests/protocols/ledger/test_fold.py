@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -56,7 +57,8 @@ def bonded_of(state: State) -> int:
     return sum(bond.amount for _, bond in state.all(Bond) if not bond.frozen)
 
 
-@settings(max_examples=30, deadline=None)
+@pytest.mark.slow
+@settings(max_examples=12, deadline=None)
 @given(STEPS, st.integers(0, 25))
 def test_any_log_gives_one_state_however_it_is_folded(
     steps: list[tuple[Key, Transaction | int]], restart: int

@@ -29,7 +29,6 @@ from tests.protocols.ledger.world import (
     TOKEN,
     Ledger,
     network,
-    transaction,
 )
 from tests.protocols.machine.world import Key, item
 
@@ -95,6 +94,7 @@ def test_stake_unbonds_with_a_delay() -> None:
     ledger.do(RICH, Unbond(4, 1000 * TOKEN))
 
 
+@pytest.mark.slow
 def test_unbonding_entries_are_bounded() -> None:
     ledger = Ledger(network(replace(PARAMETERS, stake_min=1, unbonding=1000)))
     for number in range(UNBONDINGS_MAX):
@@ -160,15 +160,6 @@ def test_a_staked_unit_registers_itself() -> None:
     ledger.refuse(STAKER, forged, "not signed")
     ledger.do(STAKER, tx)
     assert ledger.state.get(Registered, STAKER.address) == Registered(2, tx.unit)
-
-
-def test_an_ethereum_signed_item_is_no_transaction() -> None:
-    """Its id does not bind its content."""
-    ledger = Ledger()
-    tx = transaction(RICH, Transfer(1, POOR.address, 1))
-    (note,) = ledger.slot(replace(tx, signature_type=3))
-    assert "Ethereum" in note.detail
-    assert ledger.balance(POOR) == 0
 
 
 @pytest.mark.parametrize("amount", [0, -1, 1 << 63])

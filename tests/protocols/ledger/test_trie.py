@@ -29,7 +29,7 @@ def apply(writes: list[tuple[bytes, bytes | None]]) -> tuple[Trie, dict[bytes, b
     return trie, model
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(WRITES, KEYS)
 def test_it_is_a_sorted_map(writes: list[tuple[bytes, bytes | None]], key: bytes) -> None:
     trie, model = apply(writes)
@@ -40,7 +40,7 @@ def test_it_is_a_sorted_map(writes: list[tuple[bytes, bytes | None]], key: bytes
         assert list(trie.items(prefix)) == expected
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(WRITES)
 def test_the_root_is_of_the_content_alone(writes: list[tuple[bytes, bytes | None]]) -> None:
     trie, model = apply(writes)
@@ -50,7 +50,7 @@ def test_the_root_is_of_the_content_alone(writes: list[tuple[bytes, bytes | None
     assert again.root() == trie.root()
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(WRITES.filter(lambda writes: any(value is not None for _, value in writes)), KEYS)
 def test_every_entry_and_every_gap_can_be_proved(
     writes: list[tuple[bytes, bytes | None]], key: bytes
@@ -64,7 +64,7 @@ def test_every_entry_and_every_gap_can_be_proved(
         assert lookup(trie.root(), asked, proof) == model.get(asked)
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(WRITES, KEYS, KEYS, st.binary(max_size=2), st.integers(0, 40))
 def test_a_proof_of_something_else_is_refused(
     writes: list[tuple[bytes, bytes | None]], key: bytes, other: bytes, value: bytes, bit: int
