@@ -25,12 +25,15 @@ _ESCAPES = (
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-_SPACE = r"[ \t\n\r]*+"
-_TEXT = r'"((?:[^"\\\x00-\x1f]++|\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4}))*+)"'
-_NUMBER = r"-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
+# No possessive quantifiers and no atomic groups: Python 3.11.2 matches some of them wrongly, and
+# two nodes must read alike. Every pattern has one way to match at most, so nothing is tried twice.
+_SPACE = r"[ \t\n\r]*"
+_PLAIN = r'[^"\\\x00-\x1f]*'
+_TEXT = rf'"({_PLAIN}(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{{4}}){_PLAIN})*)"'
+_NUMBER = r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?"
 _EMPTY = rf"\[{_SPACE}\]|\{{{_SPACE}\}}"
 _VALUE = re.compile(
-    rf"{_SPACE}(?:(?:{_TEXT}|({_NUMBER}|true|false|null)|({_EMPTY})){_SPACE}([,\]}}])?+|([\[{{]))"
+    rf"{_SPACE}(?:(?:{_TEXT}|({_NUMBER}|true|false|null)|({_EMPTY})){_SPACE}([,\]}}])?|([\[{{]))"
 )
 """A value with the mark after it, or the start of an array or object that is not empty."""
 _TEXT_GROUP, _SCALAR_GROUP, _EMPTY_GROUP, _MARK_GROUP, _OPEN_GROUP = range(1, 6)
