@@ -7,14 +7,13 @@ was used last, or makes one; nothing is counted but those that are busy.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 
 import h11
 import httpx
 import trio
 
-IDLE_MAX = 32
+IDLE_MAX = 64
 """Idle connections kept for one origin."""
 READ_BYTES = 64 << 10
 _Origin = tuple[str, int]
@@ -31,27 +30,30 @@ class PlainTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         timeout = request.extensions.get("timeout", {})
         origin = (request.url.host, request.url.port or 80)
-        with _limited(timeout.get("pool"), httpx.PoolTimeout, "every connection is in use"):
-            await self._room.acquire()
+        await self._enter(timeout.get("pool"))
         connection: _Connection | None = None
         answered = False
         try:
             connection = self._take(origin)
             if connection is None:
-                with _limited(timeout.get("connect"), httpx.ConnectTimeout, "no connection"):
-                    connection = await _Connection.open(origin)
-            with _limited(timeout.get("write"), httpx.WriteTimeout, "the request does not leave"):
-                await connection.send(request)
-            with _limited(timeout.get("read"), httpx.ReadTimeout, "no answer"):
-                head = await connection.head()
+                connection = await _Connection.open(origin, timeout.get("connect"))
+            await connection.send(request, timeout.get("write"))
+            connection.read_s_max = _seconds(timeout.get("read"))
+            head = await connection.head()
             answered = True
         finally:
             if not answered:
                 self._room.release()
                 if connection is not None:
                     await trio.aclose_forcefully(connection.stream)
-        body = _Body(self, origin, connection, timeout.get("read"))
+        body = _Body(self, origin, connection)
         return httpx.Response(head.status_code, headers=list(head.headers), stream=body)
+
+    async def _enter(self, timeout_s: float | None) -> None:
+        with trio.move_on_after(_seconds(timeout_s)) as scope:
+            await self._room.acquire()
+        if scope.cancelled_caught:
+            raise httpx.PoolTimeout(f"every connection is in use after {timeout_s:g} s")
 
     async def aclose(self) -> None:
         idle = [connection for kept in self._idle.values() for connection in kept]
@@ -85,17 +87,21 @@ class _Connection:
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
+        self.read_s_max = float("inf")
+        """Longest silence in an answer."""
         self._http = h11.Connection(h11.CLIENT)
 
     @classmethod
-    async def open(cls, origin: _Origin) -> _Connection:
+    async def open(cls, origin: _Origin, timeout_s: float | None) -> _Connection:
         host, port = origin
-        try:
-            return cls(await trio.open_tcp_stream(host, port))
-        except OSError as error:
-            raise httpx.ConnectError(str(error)) from error
+        with trio.move_on_after(_seconds(timeout_s)):
+            try:
+                return cls(await trio.open_tcp_stream(host, port))
+            except OSError as error:
+                raise httpx.ConnectError(str(error)) from error
+        raise httpx.ConnectTimeout(f"no connection after {timeout_s:g} s")
 
-    async def send(self, request: httpx.Request) -> None:
+    async def send(self, request: httpx.Request, timeout_s: float | None) -> None:
         head = h11.Request(
             method=request.method, target=request.url.raw_path, headers=request.headers.raw
         )
@@ -104,10 +110,13 @@ class _Connection:
         async for chunk in request.stream:
             out.append(self._http.send(h11.Data(chunk)))
         out.append(self._http.send(h11.EndOfMessage()))
-        try:
-            await self.stream.send_all(b"".join(part for part in out if part))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpx.WriteError(f"the connection broke: {error}") from error
+        with trio.move_on_after(_seconds(timeout_s)) as scope:
+            try:
+                await self.stream.send_all(b"".join(part for part in out if part))
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise httpx.WriteError(f"the connection broke: {error}") from error
+        if scope.cancelled_caught:
+            raise httpx.WriteTimeout(f"the request does not leave after {timeout_s:g} s")
 
     async def head(self) -> h11.Response:
         """The answer's status and headers; interim answers are passed over."""
@@ -133,11 +142,17 @@ class _Connection:
                 event = self._http.next_event()
                 if event is not h11.NEED_DATA:
                     return event
-                self._http.receive_data(await self.stream.receive_some(READ_BYTES))
+                self._http.receive_data(await self._more())
         except h11.RemoteProtocolError as error:
             raise httpx.RemoteProtocolError(str(error)) from error
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            raise httpx.ReadError(f"the connection broke: {error}") from error
+
+    async def _more(self) -> bytes:
+        with trio.move_on_after(self.read_s_max):
+            try:
+                return await self.stream.receive_some(READ_BYTES)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                raise httpx.ReadError(f"the connection broke: {error}") from error
+        raise httpx.ReadTimeout(f"no answer, or not the rest of it, in {self.read_s_max:g} s")
 
     def next(self) -> bool:
         """Make ready for another request; False if this connection cannot take one."""
@@ -150,25 +165,14 @@ class _Connection:
 class _Body(httpx.AsyncByteStream):
     """An answer's body; its end gives the connection back."""
 
-    def __init__(
-        self,
-        transport: PlainTransport,
-        origin: _Origin,
-        connection: _Connection,
-        timeout_s: float | None,
-    ) -> None:
+    def __init__(self, transport: PlainTransport, origin: _Origin, connection: _Connection) -> None:
         self._transport = transport
         self._origin = origin
         self._connection = connection
-        self._timeout_s = timeout_s
         self._open = True
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        while True:
-            with _limited(self._timeout_s, httpx.ReadTimeout, "the answer does not end"):
-                part = await self._connection.part()
-            if part is None:
-                return
+        while (part := await self._connection.part()) is not None:
             yield part
 
     async def aclose(self) -> None:
@@ -177,15 +181,8 @@ class _Body(httpx.AsyncByteStream):
             await self._transport.done(self._origin, self._connection)
 
 
-@contextmanager
-def _limited(
-    seconds: float | None, error: type[httpx.TimeoutException], what: str
-) -> Iterator[None]:
-    """Raise `error` where the block takes longer."""
-    with trio.move_on_after(float("inf") if seconds is None else seconds) as scope:
-        yield
-    if scope.cancelled_caught:
-        raise error(f"{what} after {seconds:g} s")
+def _seconds(timeout_s: float | None) -> float:
+    return float("inf") if timeout_s is None else timeout_s
 
 
 def http_client(*, timeout_s: float, connections_max: int = 64) -> httpx.AsyncClient:
