@@ -24,7 +24,7 @@ from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NodeKey, ProcessId, b64url
 from protocols.machine import assigning, outbound, pushing, waiting
 from protocols.machine.assigning import Assigning, Settled
-from protocols.machine.directory import Directory, home
+from protocols.machine.directory import Directory
 from protocols.machine.effects import (
     Alarm,
     Answered,
@@ -62,7 +62,7 @@ from protocols.network import Parameters, Unit
 from protocols.outbox import Bounds, OutAssignment
 from protocols.wire.assignment import Assignment, Chain, assignment_of
 from protocols.wire.item import Item, Unsigned
-from protocols.wire.process import ProcessInfo, push_key
+from protocols.wire.process import ProcessInfo, home_of, push_key
 
 FOLLOWED_MAX = 1 << 18
 """Slots whose outcome may be missing before clients are refused."""
@@ -129,7 +129,7 @@ class Delivery:
                 self._assigned.append(assignment_of(item))
                 continue
             placed = place(item.id)
-            if placed is not None and placed[0] != home(item):
+            if placed is not None and placed[0] != home_of(item):
                 placed = None  # assigned to another log as well; its own is what was promised
             self._recovered.append((item, placed))
             if placed is not None and is_spawned(item, self._key):
@@ -190,7 +190,7 @@ class Delivery:
 
     def _submit(self, event: Submit, now: int) -> list[Effect]:
         item = event.item.value
-        stands = event.known is not None and event.known[0] == home(item)
+        stands = event.known is not None and event.known[0] == home_of(item)
         if stands or self._has(item.id):
             return [Reply(event.ticket, item.id)]
         try:
@@ -274,7 +274,7 @@ class Delivery:
         effects: list[Effect] = []
         for slot in event.slots:
             item, place = slot.message, (process, slot.nonce)
-            if process != home(item):
+            if process != home_of(item):
                 continue  # assigned by its id: not what its messenger has promised
             self._seen.put(item.id, place)
             if self._outbound.take(item.id) is not None:

@@ -92,10 +92,3 @@ class Directory:
                 f"no scheduler {b64url(info.scheduler)} is known in this network; name one that "
                 "is announced",
             )
-
-
-def home(item: Item) -> ProcessId | None:
-    """The log an item is for: its target's, or its own if it is a process."""
-    if item.first("Type") == "Process":
-        return ProcessId(item.id)
-    return None if item.target is None else ProcessId(item.target)
