@@ -7,9 +7,8 @@ kind stand together and deadlines in the order of time. Amounts are base units, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from protocols.accumulator import Mmr
 from protocols.codec import Value
@@ -275,24 +274,10 @@ class Due(Entry):
 KINDS: dict[int, type[Entry]] = {
     kind.KIND: kind
     for kind in (
-        Totals,
-        Account,
-        Bond,
-        Unbonding,
-        Session,
-        Registered,
-        AnchorEntry,
-        Commit,
-        Part,
-        Demanded,
-        Case,
-        Fact,
-        Past,
-        Pool,
-        Due,
-        Pending,
+        Totals, Account, Bond, Unbonding, Session, Registered, AnchorEntry, Commit, Part,
+        Demanded, Case, Fact, Past, Pool, Due, Pending,
     )
-}
+}  # fmt: skip
 
 WORK, AUDITS = 0, 1
 """Pools."""
@@ -308,13 +293,3 @@ def key_of(kind: type[Entry], *parts: bytes | int) -> bytes:
 
 
 TOTALS = key_of(Totals)
-
-HELD: dict[type[Entry], Callable[[Any], int]] = {
-    Account: lambda entry: entry.balance,
-    Bond: lambda entry: entry.amount,
-    Unbonding: lambda entry: entry.amount,
-    Commit: lambda entry: entry.bond,
-    Demanded: lambda entry: entry.bond,
-    Pool: lambda entry: entry.amount,
-}
-"""The kinds that hold coins, and how many."""

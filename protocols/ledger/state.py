@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from protocols.codec import decode, encode
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address
 from protocols.ledger.entries import (
-    HELD,
     KINDS,
     TOTALS,
     Account,
     Bond,
+    Commit,
+    Demanded,
     Entry,
+    Pool,
     Totals,
+    Unbonding,
     key_of,
 )
 from protocols.ledger.trie import KEY_BYTES_MAX, VALUE_BYTES_MAX, EntryProof, Trie, lookup
@@ -24,6 +27,17 @@ from protocols.network import Network
 from protocols.wire import shape
 
 E = TypeVar("E", bound=Entry)
+
+
+HELD: dict[type[Entry], Callable[[Any], int]] = {
+    Account: lambda entry: entry.balance,
+    Bond: lambda entry: entry.amount,
+    Unbonding: lambda entry: entry.amount,
+    Commit: lambda entry: entry.bond,
+    Demanded: lambda entry: entry.bond,
+    Pool: lambda entry: entry.amount,
+}
+"""The kinds that hold coins, and how many."""
 
 SNAPSHOT_BYTES_MAX = 1 << 30
 SNAPSHOT_ITEMS_MAX = 1 << 26
