@@ -76,7 +76,7 @@ class _Patches:
 
     def put(self, owner: Any, name: str, value: Any) -> None:
         self._saved.append((owner, name, vars(owner).get(name, _ABSENT)))
-        setattr(owner, name, value)
+        setattr(owner, name, _in_this_thread(value, getattr(owner, name)))
 
     def restore(self) -> None:
         while self._saved:
@@ -87,17 +87,29 @@ class _Patches:
                 setattr(owner, name, value)
 
 
+def _in_this_thread(substitute: Any, original: Any) -> Callable[..., Any]:
+    """Threads that some library started before the simulation keep the world they know."""
+    simulation = threading.get_ident()
+
+    def choose(*args: Any, **kwargs: Any) -> Any:
+        inside = threading.get_ident() == simulation
+        return (substitute if inside else original)(*args, **kwargs)
+
+    setattr(choose, _MARK, hasattr(substitute, _MARK))
+    return choose
+
+
 _ABSENT = object()
 _MARK = "_simnet_guard"
 
 
 def _is_guarded() -> bool:
-    return hasattr(os.urandom, _MARK)
+    return getattr(os.urandom, _MARK, False) is True
 
 
 def _denied(what: str, advice: str) -> Callable[..., Any]:
     def deny(*_: Any, **__: Any) -> Any:
-        raise AmbientUse(f"{what} used inside a simulation by {_caller(2)}; {advice}")
+        raise AmbientUse(f"{what} used inside a simulation by {_caller(3)}; {advice}")
 
     setattr(deny, _MARK, True)
     return deny
@@ -107,7 +119,7 @@ def _clock(name: str, now_s: Callable[[], float]) -> Callable[[], float | int]:
     advice = "take wall time from Env.now_ms, measure with trio.current_time"
 
     def read() -> float | int:
-        caller = _caller(2)
+        caller = _caller(3)
         if caller.partition(".")[0] not in CLOCK_READERS:
             raise AmbientUse(f"time.{name} used inside a simulation by {caller}; {advice}")
         return int(now_s() * 1e9) if name.endswith("_ns") else now_s()
@@ -119,7 +131,7 @@ def _seed_of_its_own(seed: Callable[..., None]) -> Callable[..., None]:
     def checked(self: random.Random, a: Any = None, version: int = 2) -> None:
         if a is None:
             raise AmbientUse(
-                f"random.Random() without a seed inside a simulation by {_caller(3)}; "
+                f"random.Random() without a seed inside a simulation by {_caller(4)}; "
                 "derive one with Env.entropy"
             )
         seed(self, a, version)

@@ -112,3 +112,14 @@ def test_a_thread_through_trio_is_denied_too() -> None:
 
     with pytest.raises(AmbientUse, match=r"Env\.offload"):
         determinism.run(main, Seed.root(1))
+
+
+def test_threads_from_before_keep_their_world() -> None:
+    """A library's background thread that wakes during a simulation is none of its business."""
+    go, seen = threading.Event(), list[float]()
+    thread = threading.Thread(target=lambda: (go.wait(), seen.append(time.time())))
+    thread.start()
+    with guarded(lambda: 0.0):
+        go.set()
+        thread.join()
+    assert seen[0] > 1e9
