@@ -138,7 +138,11 @@ class _Messenger:
         item = decode_item(body, size_max=self._item_bytes_max)
         verify_item(item)
         if item.target != process:
-            raise Invalid(Reason.MALFORMED, "the monitor item's target is not the process")
+            target = "none" if item.target is None else b64url(item.target)
+            raise Invalid(
+                Reason.MALFORMED,
+                f"the monitor item's target is {target}, not the process {b64url(process)}",
+            )
         if self._node.replica.find(process) is None:
             raise Invalid(Reason.UNKNOWN_PROCESS, f"process {b64url(process)} is not known here")
         stops = request.method == "DELETE"
