@@ -33,8 +33,6 @@ _POINTER = ctypes.c_void_p
 _call = _bind(
     _UNLOCKED, "wasmtime_func_call_unchecked", _POINTER, *[_POINTER] * 3, ctypes.c_size_t, _POINTER
 )
-_set_fuel = _bind(_LOCKED, "wasmtime_context_set_fuel", _POINTER, _POINTER, ctypes.c_uint64)
-_get_fuel = _bind(_LOCKED, "wasmtime_context_get_fuel", _POINTER, _POINTER, _POINTER)
 _global_get = _bind(_LOCKED, "wasmtime_global_get", None, *[_POINTER] * 3)
 _global_set = _bind(_LOCKED, "wasmtime_global_set", _POINTER, *[_POINTER] * 3)
 memory_bytes = _bind(_LOCKED, "wasmtime_memory_data_size", ctypes.c_size_t, _POINTER, _POINTER)
@@ -64,7 +62,6 @@ _GUESTS = frozenset(
         wasmtime.TrapCode.BAD_CONVERSION_TO_INTEGER,
         wasmtime.TrapCode.UNREACHABLE,
         wasmtime.TrapCode.NULL_REFERENCE,
-        wasmtime.TrapCode.OUT_OF_FUEL,
     }
 )
 """Traps that follow from the module and its input alone, on every machine."""
@@ -73,21 +70,16 @@ _GUESTS = frozenset(
 class Trapped(Exception):
     """Guest code ended in a trap, or with an exception that nothing caught."""
 
-    def __init__(self, text: str, *, spent: bool = False, machine: bool = False) -> None:
-        """`spent`: fuel ran out. `machine`: the machine's doing, not the guest's."""
+    def __init__(self, text: str, *, machine: bool = False) -> None:
+        """`machine`: the machine's doing, not the guest's."""
         super().__init__(text)
-        self.spent = spent
         self.machine = machine
 
 
 def _raise_trap(pointer: int) -> None:
     trap = wasmtime.Trap._from_ptr(ctypes.cast(pointer, ctypes.POINTER(ffi.wasm_trap_t)))
     code, text = trap.trap_code, str(trap.message)
-    raise Trapped(
-        text,
-        spent=code is wasmtime.TrapCode.OUT_OF_FUEL,
-        machine=code not in _GUESTS and UNCAUGHT not in text,
-    )
+    raise Trapped(text, machine=code not in _GUESTS and UNCAUGHT not in text)
 
 
 def _raise_error(pointer: int) -> None:
@@ -101,24 +93,11 @@ def _raise_error(pointer: int) -> None:
 class Context:
     """Raw address of a store's context; valid while `store` lives."""
 
-    __slots__ = ("_fuel", "_fuel_at", "address", "store")
+    __slots__ = ("address", "store")
 
     def __init__(self, store: wasmtime.Store) -> None:
         self.store = store
         self.address = ctypes.cast(store._context(), _POINTER).value
-        self._fuel = ctypes.c_uint64()
-        self._fuel_at = ctypes.addressof(self._fuel)
-
-    def set_fuel(self, fuel: int) -> None:
-        """Fuel the next call may use."""
-        error = _set_fuel(self.address, fuel)
-        assert not error, "the engine is configured to meter fuel"
-
-    def fuel(self) -> int:
-        """Fuel left. Reliable only if the last call returned."""
-        error = _get_fuel(self.address, self._fuel_at)
-        assert not error, "the engine is configured to meter fuel"
-        return self._fuel.value
 
 
 class Function:

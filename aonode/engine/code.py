@@ -43,10 +43,13 @@ FORBIDDEN_FC = {
 
 _NONE, _LEB, _LEB2, _FIXED4, _FIXED8, _SPECIAL, _BAD = range(7)
 _SIMD_CONST = frozenset({12, 13})
-_SIMD_LANE_MEMORY = range(84, 92)
+SIMD_LANE_MEMORY = range(84, 92)
 _SIMD_MEMORY = frozenset({*range(12), 92, 93})
 _SIMD_LANE = range(21, 35)
 _SIMD_END = 256
+MEMORY_INIT, MEMORY_COPY, MEMORY_FILL = MEMORY_BULK = (8, 10, 11)
+"""After prefix 0xfc."""
+_BULK_NUMBERS = {8: 2, 10: 2, 11: 1, 16: 1}
 
 
 def _immediates() -> bytes:
@@ -76,6 +79,8 @@ class Scan:
     """(body number, offset in the file) of every `memory.grow`, which is two bytes long."""
     throws: list[tuple[int, int]] = field(default_factory=list)
     """The same of every `throw` and `throw_ref`."""
+    bulk: list[tuple[int, int]] = field(default_factory=list)
+    """The same of every `memory.init`, `memory.copy` and `memory.fill`."""
     global_sets: set[tuple[int, int]] = field(default_factory=set)
     """(body number, global index) of every `global.set`."""
 
@@ -100,7 +105,7 @@ class _Walk:
         raw, table = self._raw, _IMMEDIATES
         self._number = number
         try:
-            at = self._locals(start)
+            at = first_instruction(raw, start)
             while at < end:
                 code = raw[at]
                 kind = table[code]
@@ -133,81 +138,121 @@ class _Walk:
         function = self._imported + self._number
         refuse(f"function {function} uses {what}, which the module validator forbids")
 
-    def _leb(self, at: int) -> tuple[int, int]:
-        value = shift = 0
-        while True:
-            byte = self._raw[at]
-            at += 1
-            value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                return value, at
-            shift += 7
-
-    def _locals(self, at: int) -> int:
-        groups, at = self._leb(at)
-        for _ in range(groups):
-            _, at = self._leb(at)
-            at += 1
-        return at
-
     def _special(self, code: int, at: int) -> int:
         """Instructions with other immediates, and those the scan collects."""
+        raw, number = self._raw, self._number
         if code == 0x24:  # global.set
-            index, at = self._leb(at)
-            self._scan.global_sets.add((self._number, index))
-            return at
-        if code == 0x40:  # memory.grow
-            index, after = self._leb(at)
-            if index or after != at + 1:
-                self._forbid(f"memory.grow of memory {index}")
-            self._scan.grows.append((self._number, at - 1))
-            return after
-        if code in (0x08, 0x0A):  # throw, throw_ref
-            self._scan.throws.append((self._number, at - 1))
-            return self._leb(at)[1] if code == 0x08 else at
-        if code == 0x0E:  # br_table
-            count, at = self._leb(at)
-            for _ in range(count + 1):
-                _, at = self._leb(at)
-            return at
-        if code == 0x1C:  # select with types
-            count, at = self._leb(at)
-            return at + count
-        if code == 0x1F:
-            return self._try_table(at)
-        return self._bulk(at) if code == 0xFC else self._simd(at)
+            self._scan.global_sets.add((number, read_unsigned(raw, at)))
+        elif code == 0x40:  # memory.grow
+            if read_unsigned(raw, at) or raw[at]:
+                self._forbid(f"memory.grow of memory {read_unsigned(raw, at)}")
+            self._scan.grows.append((number, at - 1))
+        elif code in (0x08, 0x0A):  # throw, throw_ref
+            self._scan.throws.append((number, at - 1))
+        elif code == 0xFC:
+            self._bulk(at)
+        elif code == 0xFD and read_unsigned(raw, at) >= _SIMD_END:
+            self._forbid(f"the relaxed vector instruction 0xfd {read_unsigned(raw, at)}")
+        return after(raw, at - 1)
 
-    def _try_table(self, at: int) -> int:
-        _, at = self._leb(at)
-        count, at = self._leb(at)
-        for _ in range(count):
-            kind = self._raw[at]
-            at += 1
-            if kind < 2:  # catch, catch_ref name a tag
-                _, at = self._leb(at)
-            _, at = self._leb(at)
-        return at
-
-    def _bulk(self, at: int) -> int:
-        code, at = self._leb(at)
+    def _bulk(self, at: int) -> None:
+        code = read_unsigned(self._raw, at)
         if code in FORBIDDEN_FC:
             self._forbid(FORBIDDEN_FC[code])
         if code > 17:
             self._forbid(f"the unknown instruction 0xfc {code}")
-        for _ in range({8: 2, 10: 2, 11: 1, 16: 1}.get(code, 0)):
-            _, at = self._leb(at)
-        return at
+        if code in MEMORY_BULK:
+            self._scan.bulk.append((self._number, at - 1))
 
-    def _simd(self, at: int) -> int:
-        code, at = self._leb(at)
-        if code >= _SIMD_END:
-            self._forbid(f"the relaxed vector instruction 0xfd {code}")
-        if code in _SIMD_CONST:
-            return at + 16
-        if code in _SIMD_LANE:
-            return at + 1
-        if code in _SIMD_MEMORY or code in _SIMD_LANE_MEMORY:
-            _, at = self._leb(at)
-            _, at = self._leb(at)
-            return at + (code in _SIMD_LANE_MEMORY)
+
+def read_unsigned(raw: bytes, at: int) -> int:
+    """The LEB128 number at `at`. Raises IndexError if `raw` ends in it."""
+    value = shift = 0
+    while True:
+        byte = raw[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value
+        shift += 7
+
+
+def skip_number(raw: bytes, at: int) -> int:
+    """Offset behind the LEB128 number at `at`."""
+    while raw[at] >= 0x80:
+        at += 1
+    return at + 1
+
+
+def after(raw: bytes, at: int) -> int:
+    """Offset behind the instruction at `at`, which must be one that `scan_code` lets through."""
+    code = raw[at]
+    kind = _IMMEDIATES[code]
+    at += 1
+    if kind == _NONE:
         return at
+    if kind == _LEB:
+        return skip_number(raw, at)
+    if kind == _LEB2:
+        return skip_number(raw, skip_number(raw, at))
+    if kind == _FIXED4:
+        return at + 4
+    if kind == _FIXED8:
+        return at + 8
+    return _after_special(raw, code, at)
+
+
+def _after_special(raw: bytes, code: int, at: int) -> int:
+    if code == 0x0A:  # throw_ref
+        return at
+    if code in (0x08, 0x24, 0x40):  # throw, global.set, memory.grow
+        return skip_number(raw, at)
+    if code == 0x0E:  # br_table
+        return _skip_numbers(raw, at, read_unsigned(raw, at) + 2)
+    if code == 0x1C:  # select with types
+        return skip_number(raw, at) + read_unsigned(raw, at)
+    if code == 0x1F:
+        return catches(raw, at)[1]
+    number = read_unsigned(raw, at)
+    at = skip_number(raw, at)
+    if code == 0xFC:
+        return _skip_numbers(raw, at, _BULK_NUMBERS.get(number, 0))
+    if number in _SIMD_CONST:
+        return at + 16
+    if number in _SIMD_LANE:
+        return at + 1
+    if number in _SIMD_MEMORY or number in SIMD_LANE_MEMORY:
+        return _skip_numbers(raw, at, 2) + (number in SIMD_LANE_MEMORY)
+    return at
+
+
+def _skip_numbers(raw: bytes, at: int, count: int) -> int:
+    for _ in range(count):
+        at = skip_number(raw, at)
+    return at
+
+
+def catches(raw: bytes, at: int) -> tuple[list[int], int]:
+    """Labels that a try_table's catches jump to, and the offset behind the instruction.
+
+    `at` is the offset behind the opcode.
+    """
+    at = skip_number(raw, at)  # block type
+    count = read_unsigned(raw, at)
+    at = skip_number(raw, at)
+    labels = []
+    for _ in range(count):
+        # catch and catch_ref name a tag
+        at = skip_number(raw, at + 1) if raw[at] < 2 else at + 1
+        labels.append(read_unsigned(raw, at))
+        at = skip_number(raw, at)
+    return labels, at
+
+
+def first_instruction(raw: bytes, at: int) -> int:
+    """Offset behind the declarations of a body's locals, which start at `at`."""
+    groups = read_unsigned(raw, at)
+    at = skip_number(raw, at)
+    for _ in range(groups):
+        at = skip_number(raw, at) + 1
+    return at

@@ -53,7 +53,6 @@ def make_engine() -> wasmtime.Engine:
     config = wasmtime.Config()
     for proposal, enabled in SEMANTICS:
         setattr(config, f"wasm_{proposal}", enabled)
-    config.consume_fuel = True
     config.cranelift_nan_canonicalization = True
     config.cranelift_opt_level = "speed"
     # Guests have no clock and no other tenant's secrets in reach: Spectre fences buy nothing.

@@ -39,6 +39,7 @@ class Instance:
             self.number(patch.global_name(index), kind) for index, kind in mutable
         )
         self._refused = self.number(patch.REFUSED, "i32")
+        self._fuel = self.number(patch.FUEL, "i64")
         self.number(patch.LIMIT, "i64").set(limit_pages.to_bytes(8, "little"))
 
     def number(self, name: str, type_name: str) -> Number:
@@ -76,6 +77,14 @@ class Instance:
     def was_refused(self) -> bool:
         """True iff the machine, not the limit, denied memory in the last call."""
         return self._refused.get() != bytes(4)
+
+    def set_fuel(self, fuel: int) -> None:
+        """Fuel the next calls may use."""
+        self._fuel.set(fuel.to_bytes(8, "little", signed=True))
+
+    def fuel(self) -> int:
+        """Fuel left; below zero if more was asked for than there was."""
+        return int.from_bytes(self._fuel.get(), "little", signed=True)
 
     def close(self) -> None:
         """Free the store. Nothing of this instance may be used afterwards."""

@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aonode.engine.config import SEMANTICS, WASM_STACK_BYTES
+from aonode.engine.fuel import FUEL_RULES
 from aonode.engine.patch import PATCH_ID
+from aonode.engine.rewrite import NARROW_ID, TOLL
 from aonode.engine.validator import VALIDATOR_ID
 from protocols.codec import Value, digest
 from protocols.domains import PROFILE
-
-FUEL_RULES = "wasmtime-operators-1"
-"""wasmtime's own metering: one unit per instruction, bulk memory by the byte; counted after the
-patch, shims included. A trap counts the whole limit."""
 
 
 def profile_id(
@@ -33,11 +31,13 @@ def profile_id(
     return digest(
         PROFILE,
         FUEL_RULES,
+        TOLL,
         "nan-canonical",
         proposals,
         WASM_STACK_BYTES,
         VALIDATOR_ID,
         PATCH_ID,
+        NARROW_ID,
         list(shims),
         fuel_max,
         memory_max,

@@ -71,7 +71,7 @@ class WasmSession:
         self._shadow = shadow
         self._lost = ""
         self._guest = make()
-        self._guest.instance.context.set_fuel(fuel_max)
+        self._guest.instance.set_fuel(fuel_max)
         try:
             self._guest.initialize()
         except Trapped as trap:
@@ -127,20 +127,23 @@ class WasmSession:
         self._require_alive()
         require_stack()
         guest = self._guest
-        context = guest.instance.context
-        context.set_fuel(self._fuel_max)
+        guest.instance.set_fuel(self._fuel_max)
+        raw, unreadable = b"", None
         try:
             raw = guest.call(call)
         except Trapped as trap:
             return self._trapped(trap)
         except Unreadable as bad:
-            return SlotResult(bad.status, b"", self._fuel_max - context.fuel())
-        fuel = self._fuel_max - context.fuel()
-        status = self._classify(raw)
+            unreadable = bad.status
+        left = guest.instance.fuel()
+        if left < 0:
+            return self._spent()
+        fuel = self._fuel_max - left
+        status = self._classify(raw) if unreadable is None else unreadable
         return SlotResult(status, raw if status in (Status.OK, Status.ERROR) else b"", fuel)
 
     def _trapped(self, trap: Trapped) -> SlotResult:
-        """The counter cannot be read reliably after a trap: it counts the full limit."""
+        """A trap costs the full limit: where exactly it struck shall not matter."""
         if self._blames_machine(trap):
             self._step_back()
             raise Invalid(
@@ -148,7 +151,12 @@ class WasmSession:
                 "the slot ran out of what this machine gives it (native stack, or memory below "
                 f"the process's limit); free memory, or take a snapshot beyond it: {trap}",
             )
-        return SlotResult(Status.OUT_OF_FUEL if trap.spent else Status.TRAP, b"", self._fuel_max)
+        if self._guest.instance.fuel() < 0:
+            return self._spent()
+        return SlotResult(Status.TRAP, b"", self._fuel_max)
+
+    def _spent(self) -> SlotResult:
+        return SlotResult(Status.OUT_OF_FUEL, b"", self._fuel_max)
 
     def _blames_machine(self, trap: Trapped) -> bool:
         return trap.machine or self._guest.instance.was_refused()
@@ -185,7 +193,7 @@ class WasmSession:
 
     def _replay(self, call: bytes) -> None:
         """Run a committed call again. It ends as before, unless the machine has less to give."""
-        self._guest.instance.context.set_fuel(self._fuel_max)
+        self._guest.instance.set_fuel(self._fuel_max)
         try:
             self._guest.call(call)
         except Trapped as trap:

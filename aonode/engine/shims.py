@@ -3,7 +3,7 @@
 A module needs its imports before it exists, and the imports need its memory and table. So `pre`
 exports what the module imports, as jumps through a table that is empty at first; `post`, made
 last, imports memory, table and stack pointer and fills that table with the bodies. No import
-calls Python.
+calls Python. `post` counts fuel, and gets its addresses down to 32 bits, by `patch.patch_shim`.
 
 `invoke_*` is emscripten's try block: longjmp throws the tag `lj`, and the invoke that catches it
 puts the stack pointer back and says so by `setThrew`.
@@ -17,6 +17,7 @@ from blake3 import blake3
 
 from aonode.engine import patch
 from aonode.engine.emscripten import NATIVES, Native
+from aonode.engine.rewrite import narrow_memory
 from aonode.engine.shim_time import calendar, strftime
 from aonode.engine.validator import Checked
 from aonode.engine.wasm_reader import FuncType, Import, Limits, refuse
@@ -83,7 +84,7 @@ def shim_id() -> str:
     parts = []
     for pointer in ("i32", "i64"):
         parts += [_library(pointer, name) for name in _LIBRARY]
-        parts += [_CASTS[pointer], _RUN, _throw(0, pointer)]
+        parts += [_CASTS[pointer], _RUN, _throw(0)]
         parts += [_invoke(FuncType((pointer, "i32"), ("i32",)), 0, pointer)]
         for (module, name), native in sorted(NATIVES.items()):
             parts += [module, name, str(native.type(pointer)), native.text(pointer)]
@@ -109,7 +110,7 @@ def write_shims(checked: Checked, stack_pointer: int) -> Shims:
         number = len(late)
         pre.append(_jump(item, kind, number))
         if throws:
-            late.append(_throw(number, pointer))
+            late.append(_throw(number))
         elif native is None:
             late.append(_invoke(kind, number, pointer))
         else:
@@ -169,11 +170,9 @@ def _jump(item: Import, kind: FuncType, number: int) -> str:
     )
 
 
-def _throw(number: int, pointer: str) -> str:
-    """longjmp; it pays what a throw in a module pays (`patch.TOLL`)."""
-    zero = f"({pointer}.const 0)"
-    copy = f"(memory.copy {zero} {zero} ({pointer}.const {patch.TOLL}))"
-    return f"(func $late{number} {copy} (throw $lj))"
+def _throw(number: int) -> str:
+    """longjmp. It pays what a throw in a module pays (`rewrite.TOLL`)."""
+    return f"(func $late{number} (throw $lj))"
 
 
 def _invoke(kind: FuncType, number: int, pointer: str) -> str:
@@ -198,13 +197,15 @@ def _invoke(kind: FuncType, number: int, pointer: str) -> str:
 
 def _imports(checked: Checked, pointer: str, stack_pointer: int, late: int, needs: set[str]) -> str:
     memory, table = checked.memory, checked.module.tables[0][1]
-    index = "i64 " if memory.index64 else ""
+    if memory.index64:
+        memory = narrow_memory(memory)
     lines = [
-        f'(import "main" "{patch.MEMORY}" (memory {index}{_limits(memory)}))',
+        f'(import "main" "{patch.MEMORY}" (memory {_limits(memory)}))',
         f'(import "main" "{patch.TABLE}" (table $table {_limits(table)} funcref))',
         f'(import "main" "{patch.global_name(stack_pointer)}" (global $sp (mut {pointer})))',
         f'(import "main" "{patch.LIMIT}" (global $limit (mut i64)))',
         f'(import "main" "{patch.REFUSED}" (global $refused (mut i32)))',
+        f'(import "main" "{patch.FUEL}" (global (mut i64)))',
         f'(import "main" "setThrew" (func $setThrew (param {pointer} i32)))',
         f'(import "main" "handle" (func $handle (param {pointer} {pointer}) (result {pointer})))',
         '(import "pre" "lj" (tag $lj))',

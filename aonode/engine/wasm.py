@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from aonode.engine.compile_cache import CompileCache
 from aonode.engine.config import MEMORY_RESERVATION_BYTES, make_engine, require_stack
 from aonode.engine.instance import Instance
 from aonode.engine.pages import data_end
-from aonode.engine.patch import mutable_globals, patch
+from aonode.engine.patch import mutable_globals, patch, patch_shim
 from aonode.engine.profile import profile_id
 from aonode.engine.session import Guest, WasmSession
 from aonode.engine.shadow import Shadow
@@ -141,9 +141,7 @@ class WasmEngine:
         return SmallGuest(Instance(context, main, compiled.mutable, limit), most)
 
     def _context(self) -> Context:
-        context = Context(wasmtime.Store(self._engine))
-        context.set_fuel(self._fuel_max)
-        return context
+        return Context(wasmtime.Store(self._engine))
 
     def _load(self, module: ModuleSpec) -> _Compiled:
         """Compiled module from memory, disk or scratch."""
@@ -186,8 +184,13 @@ class WasmEngine:
         )
 
     def _compile_patched(self, checked: Checked, module_hash: bytes) -> wasmtime.Module:
+        def build() -> bytes:
+            # Only a valid module may be patched: see there.
+            wasmtime.Module.validate(self._engine, checked.module.raw)
+            return patch(checked, self._fuel_max)
+
         try:
-            return self._cache.load(self._engine, module_hash, lambda: patch(checked))
+            return self._cache.load(self._engine, module_hash, build)
         except wasmtime.WasmtimeError as error:
             raise Invalid(
                 Reason.FORBIDDEN_MODULE, f"the module does not compile: {error}"
@@ -196,16 +199,18 @@ class WasmEngine:
     def _compile_aos(self, checked: Checked, module_hash: bytes, end: int) -> AosModule:
         layout, shims = check_aos(checked, end)
         main = self._compile_patched(checked, module_hash)
-        pre, post = self._compile_text(shims.pre), self._compile_text(shims.post)
+        wide = checked.memory.index64
+        pre = self._compile_shim(shims.pre, lambda raw: raw)
+        post = self._compile_shim(shims.post, lambda raw: patch_shim(raw, wide))
         linked = AosModule(main, pre, post, checked, layout)
         with _instantiating():
             linked.probe(self._context())
         return linked
 
-    def _compile_text(self, text: str) -> wasmtime.Module:
+    def _compile_shim(self, text: str, patched: Callable[[bytes], bytes]) -> wasmtime.Module:
         """A shim. It is ours, so it compiles."""
         binary = bytes(wasmtime.wat2wasm(text))
-        return self._cache.load(self._engine, blake3(binary).digest(), lambda: binary)
+        return self._cache.load(self._engine, blake3(binary).digest(), lambda: patched(binary))
 
 
 @contextmanager

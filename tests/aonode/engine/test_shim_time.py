@@ -33,7 +33,6 @@ class Clib:
             f"{calendar(pointer)}{strftime(pointer)}{exports})"
         )
         self.store = wasmtime.Store(engine)
-        self.store.set_fuel(1 << 60)
         module = wasmtime.Module(engine, text)
         self.exports = wasmtime.Instance(self.store, module, []).exports(self.store)
         self.wide = pointer == "i64"

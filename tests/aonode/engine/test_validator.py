@@ -164,8 +164,8 @@ def test_no_bytes_break_the_reader(data: st.DataObject) -> None:
 
 
 def test_patched_module_reads_and_exports_state() -> None:
-    patched = read_module(patch(check(COUNTER)))
+    patched = read_module(patch(check(COUNTER), 1))
     own = {name for name in patched.exports if name.startswith("aonode.")}
-    assert own == {"aonode.g0", "aonode.limit", "aonode.refused", "aonode.memory"}
+    assert own == {"aonode.g0", "aonode.limit", "aonode.refused", "aonode.fuel", "aonode.memory"}
     assert len(patched.functions) == len(read_module(COUNTER).functions) + 1
     assert PATCH_ID
