@@ -69,8 +69,8 @@ async def _all(network: LocalNetwork, work: Workload, arguments: Namespace) -> d
     cpu: dict[str, dict[str, float]] = {}
     for part, count in (
         (latency, arguments.latency),
-        (pages, arguments.messages),
         (singles, arguments.singles),
+        (pages, arguments.messages),  # last: what it sends to wallets keeps a messenger busy
     ):
         if count:
             before = cpu_s(pids)
