@@ -117,7 +117,12 @@ def test_a_thread_through_trio_is_denied_too() -> None:
 def test_threads_from_before_keep_their_world() -> None:
     """A library's background thread that wakes during a simulation is none of its business."""
     go, seen = threading.Event(), list[float]()
-    thread = threading.Thread(target=lambda: (go.wait(), seen.append(time.time())))
+
+    def background() -> None:
+        go.wait()
+        seen.append(time.time())
+
+    thread = threading.Thread(target=background)
     thread.start()
     with guarded(lambda: 0.0):
         go.set()

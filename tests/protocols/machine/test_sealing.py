@@ -10,7 +10,7 @@ from aonode.crypto.verify import verify_ed25519
 from protocols.errors import Invalid, Reason
 from protocols.machine.audit import Suspicion, check
 from protocols.machine.sealing import OpenProof, Sealer
-from protocols.wire.proof import BLOCK_ENDS_MAX, StateProof, Statement, contradicts
+from protocols.wire.proof import BLOCK_ENDS_MAX, Statement, StateProof, contradicts
 from tests.protocols.machine.world import Key
 from tests.protocols.toy import NETWORK, PARAMETERS, PROFILE, branches, receipts
 
