@@ -37,6 +37,9 @@ _COOKIES = (34821223).to_bytes(4, "little") + (2310721022).to_bytes(4, "little")
 _COOKIE_AT_ZERO = (1668509029).to_bytes(4, "little")
 _STACK_SHARE = 4
 """A call's texts go on the stack if they fill at most this part (1/4) of it."""
+_STACK_KEPT_BYTES = 64 << 10
+"""So much of the stack's top is written over: giving pages back costs as much again when they are
+touched, and most messages use no more."""
 _MADV_DONTNEED = 4
 _U32 = 0xFFFF_FFFF
 _RETURNS_GLOBAL = re.compile(rb"(?:\x00|\x01\x01\x7f\x23[\x00-\x7f]\x21\x00)\x23([\x00-\x7f])\x0b")
@@ -225,7 +228,8 @@ class AosGuest:
         start = self._stack_end + len(_COOKIES)
         end = self._layout.stack_top
         base = self.instance.base
-        low, high = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, end & -mmap.PAGESIZE
+        low = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE
+        high = (end - _STACK_KEPT_BYTES) & -mmap.PAGESIZE
         if low >= high or self._layout.data_end > low or sys.platform != "linux":
             memset(base + start, 0, end - start)
             return

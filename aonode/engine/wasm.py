@@ -34,7 +34,8 @@ from aonode.ports import ModuleSpec, Session
 from protocols.errors import Invalid, Reason
 from protocols.ids import ProcessId
 from protocols.limits import PAGE_BYTES
-from protocols.outbox import Bounds, derive
+from protocols.outbox import Bounds
+from protocols.outbox_quick import status_and_outbox
 from protocols.wire.outcome import Status
 
 MODULES_MAX = 64
@@ -124,7 +125,7 @@ class WasmEngine:
         return WasmSession(
             lambda: self._make_guest(compiled, limit, env),
             Shadow(compiled.mutable, compiled.image_pages),
-            lambda raw: derive(module.format, Status.OK, raw, self._bounds).status,
+            lambda raw: status_and_outbox(module.format, Status.OK, raw, self._bounds)[0],
             self._fuel_max,
         )
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from protocols.codec import decode, encode
 from protocols.errors import Invalid, Reason
 from protocols.machine.events import ExecutedSlot
-from protocols.outbox import Bounds, derive
+from protocols.outbox import Bounds
+from protocols.outbox_quick import status_and_outbox
 from protocols.wire.assignment import Slot
 from protocols.wire.outcome import Status
 from protocols.wire.proof import FUEL_MAX, RECEIPT_BYTES_MAX, Receipt
@@ -36,13 +37,13 @@ def executed_slot(
     Call it where the slot ran, off the event loop: the worst output takes some tenths of a
     second to read. `status` outside `Status` is our mistake: ValueError.
     """
-    derived = derive(format, Status(status), raw, bounds)
+    derived, outbox = status_and_outbox(format, Status(status), raw, bounds)
     return ExecutedSlot(
         slot=slot.nonce,
         assignment=slot.assignment.id,
-        status=int(derived.status),
-        raw=raw if derived.status.has_output else b"",
-        outbox_root=derived.outbox.root(),
+        status=int(derived),
+        raw=raw if derived.has_output else b"",
+        outbox_root=outbox.root(),
         fuel=fuel,
         root=root,
     )
