@@ -42,6 +42,11 @@ def merkle_root_of_hashes(domain: str, hashes: Sequence[bytes]) -> bytes:
     return level[0]
 
 
+def merkle_node(domain: str, left: bytes, right: bytes) -> bytes:
+    """Hash of an inner node."""
+    return digest_raw(f"{domain}/node", left + right)
+
+
 def merkle_level(domain: str, level: Sequence[bytes]) -> list[bytes]:
     """The level above `level`: pairs hashed, an odd last hash promoted."""
     node = f"{domain}/node"

@@ -23,6 +23,7 @@ from aonode.engine.session import Unreadable
 from aonode.engine.shims import Shims, pointer_type, write_shims
 from aonode.engine.validator import Checked
 from aonode.engine.wasm_reader import FuncType, refuse
+from protocols.limits import PAGE_BYTES
 from protocols.wire.outcome import Status
 
 FORMATS = (
@@ -166,6 +167,8 @@ class AosGuest:
         self._env = env + b"\0"
         self._output_bytes_max = output_bytes_max
         self._mask = _U32 if layout.pointer == "i32" else -1
+        start = -(-(stack_end + len(_COOKIES)) // PAGE_BYTES)
+        instance.dead = range(start, max(start, layout.stack_top // PAGE_BYTES))
         self._room = (layout.stack_top - stack_end) // _STACK_SHARE
         self._heap: tuple[Function, Function] | None = None
         if layout.heap:

@@ -40,6 +40,8 @@ class Instance:
         )
         self._refused = self.number(patch.REFUSED, "i32")
         self._fuel = self.number(patch.FUEL, "i64")
+        self.dead = range(0)
+        """Pages that are zero whenever the guest is settled."""
         self.number(patch.LIMIT, "i64").set(limit_pages.to_bytes(8, "little"))
 
     def number(self, name: str, type_name: str) -> Number:

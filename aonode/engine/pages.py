@@ -15,7 +15,7 @@ from aonode.engine import wasm_reader as sections
 from aonode.engine.wasm_reader import Reader, WasmModule
 from protocols.limits import PAGE_BYTES
 
-_SMALL_PAGES = 64
+_SMALL_PAGES = 16
 """Up to this size comparing all pages costs less than asking the kernel."""
 _TOUCHED = bytes(1 if byte & 0xC0 else 0 for byte in range(256))
 """Top byte of a pagemap entry: bit 7 present, bit 6 swapped."""
@@ -32,19 +32,29 @@ def _open() -> int | None:
 _PAGEMAP = _open()
 
 
-def touched(base: int, pages: int) -> Sequence[int]:
-    """Numbers of the 64 KiB pages from `base` on that may have been written, ascending."""
-    if pages <= _SMALL_PAGES or _PAGEMAP is None or base % mmap.PAGESIZE:
-        return range(pages)
-    raw = os.pread(_PAGEMAP, pages * _PER_PAGE * 8, base // mmap.PAGESIZE * 8)
-    if len(raw) != pages * _PER_PAGE * 8:
-        return range(pages)
+def touched(base: int, pages: int, dead: range = range(0)) -> list[int]:
+    """Numbers of the 64 KiB pages from `base` on that may have been written, ascending.
+
+    Those in `dead` are known to be zero, and are left out.
+    """
+    before = range(min(dead.start, pages))
+    behind = range(min(dead.stop, pages), pages)
+    return [*_touched(base, before), *_touched(base, behind)]
+
+
+def _touched(base: int, pages: range) -> Sequence[int]:
+    if len(pages) <= _SMALL_PAGES or _PAGEMAP is None or base % mmap.PAGESIZE:
+        return pages
+    size = len(pages) * _PER_PAGE * 8
+    raw = os.pread(_PAGEMAP, size, (base // mmap.PAGESIZE + pages.start * _PER_PAGE) * 8)
+    if len(raw) != size:
+        return pages
     marks = raw[7::8].translate(_TOUCHED)
     found = []
     at = marks.find(1)
     while at >= 0:
         page = at // _PER_PAGE
-        found.append(page)
+        found.append(pages.start + page)
         at = marks.find(1, (page + 1) * _PER_PAGE)
     return found
 

@@ -1,6 +1,6 @@
 """One live process: runs slots, and goes back when a slot must leave no trace.
 
-    run ok ----------------> journal grows; at a border or when it is long: new checkpoint
+    run ok ----------------> journal grows; when it is long: new checkpoint
     trap, out of fuel,
     error, bad output -----> checkpoint put back, journal run again, new checkpoint
 
@@ -25,9 +25,12 @@ from protocols.errors import Invalid, Reason
 from protocols.wire.outcome import Status
 
 JOURNAL_CALLS_MAX = 64
-"""Calls between two checkpoints, if no state root is asked for before."""
+"""Calls between two checkpoints."""
 JOURNAL_BYTES_MAX = 1 << 20
 """Bytes of those calls, together."""
+CALM_SLOTS = 256
+"""While a slot failed less than this many slots ago, every state root takes a checkpoint too: going
+back is then likely, and should replay little."""
 
 
 class Unreadable(Exception):
@@ -84,6 +87,8 @@ class WasmSession:
         self._journal: list[bytes] = []
         self._journal_bytes = 0
         self._journal_fuel = 0
+        self._calm = CALM_SLOTS
+        """Slots since one failed."""
         shadow.take(self._guest.instance)
 
     def run_slot(self, call: bytes) -> SlotResult:
@@ -93,6 +98,7 @@ class WasmSession:
             self._commit(call, result.fuel)
         else:
             self._step_back()
+            self._calm = 0
         return result
 
     def dry_run(self, call: bytes) -> SlotResult:
@@ -107,9 +113,9 @@ class WasmSession:
     def state_root(self) -> bytes:
         """Root after the last slot."""
         self._require_alive()
-        if self._journal:
+        if self._journal and self._calm < CALM_SLOTS:
             self._checkpoint()
-        return self._shadow.root()
+        return self._shadow.root(self._guest.instance)
 
     def memory(self) -> bytes:
         """Linear memory after the last slot."""
@@ -163,6 +169,7 @@ class WasmSession:
 
     def _commit(self, call: bytes, fuel: int) -> None:
         self._guest.settle()
+        self._calm += 1
         self._journal.append(call)
         self._journal_bytes += len(call)
         self._journal_fuel += fuel

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from protocols.accumulator import merkle_leaf, merkle_level, merkle_root_of_hashes
+from protocols.accumulator import merkle_leaf, merkle_node, merkle_root_of_hashes
 from protocols.codec import Value, digest
 from protocols.domains import STATE, STATE_ROOT
 from protocols.limits import PAGE_BYTES
@@ -52,8 +52,12 @@ class PageTree:
                 self._levels.append([])
             level = self._levels[height]
             level.extend([b""] * ((len(below) + 1) // 2 - len(level)))
-            for number in sorted(dirty):
-                level[number] = merkle_level(STATE, below[2 * number : 2 * number + 2])[0]
+            odd = len(below) & 1
+            for number in dirty:
+                if odd and number == len(level) - 1:
+                    level[number] = below[-1]
+                else:
+                    level[number] = merkle_node(STATE, below[2 * number], below[2 * number + 1])
             dirty = {number >> 1 for number in dirty}
 
     def root(self) -> bytes:

@@ -69,6 +69,19 @@ def test_session_root_is_the_definition() -> None:
         assert session.state_root() == plain_root(session.memory(), [(0, "i64")], values)
 
 
+def test_root_does_not_depend_on_checkpoints() -> None:
+    calm, shaken = open_small(COUNTER), open_small(COUNTER)
+    calls = [b"x", b"g", b"e", b"x"] + [b"x"] * 70 + [b"g", b"x"]
+    for number, call in enumerate(calls):
+        calm.run_slot(call)
+        shaken.run_slot(call)
+        shaken.run_slot(b"t")
+        root = shaken.state_root()
+        if number % 5 == 0 or number > len(calls) - 3:
+            assert calm.state_root() == root
+    assert calm.memory() == shaken.memory()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("tracked", [True, False])
 def test_large_memory_tracked_or_not(tracked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
