@@ -19,6 +19,7 @@ import wasmtime
 from aonode.engine.calls import Context, Function, Trapped, madvise, memchr, memset
 from aonode.engine.instance import Instance
 from aonode.engine.pages import plain_constant
+from aonode.engine.patch import LONGJMP_TAG
 from aonode.engine.session import Unreadable
 from aonode.engine.shims import Shims, pointer_type, write_shims
 from aonode.engine.validator import Checked
@@ -113,13 +114,15 @@ class AosModule:
         module: wasmtime.Module,
         pre: wasmtime.Module,
         post: wasmtime.Module,
-        checked: Checked,
         layout: Layout,
     ) -> None:
         self._module = module
         self._pre = pre
         self._post = post
-        self._imports = tuple(str(item) for item in checked.module.imports)
+        self._imports = tuple(
+            name if (owner, name) == LONGJMP_TAG else f"{owner}.{name}"
+            for owner, name in ((item.module, item.name or "") for item in module.imports)
+        )
         self.layout = layout
         self.stack_end = 0
 

@@ -10,6 +10,8 @@
 5. In emscripten modules built with Asyncify, its state global becomes the constant 0, so that the
    compiler drops every branch on it; the four functions that would start a suspension trap. Our
    hosts answer every import at once, so nothing ever suspends.
+6. In emscripten modules, a call of the import that throws longjmp becomes that throw: unwinding
+   takes its time by the frame.
 
 Unpatched modules may not use the reserved names (validator), so nothing collides. They have to be
 valid before: what is appended here would make some invalid ones valid.
@@ -17,14 +19,16 @@ valid before: what is appended here would make some invalid ones valid.
 
 from __future__ import annotations
 
-from aonode.engine import wasm_reader as sections
-from aonode.engine.code import scan_code
-from aonode.engine.leb import signed, unsigned, vector
-from aonode.engine.rewrite import Rewriter, contents, extended, narrow_sections
-from aonode.engine.validator import RESERVED_PREFIX, Checked
-from aonode.engine.wasm_reader import GlobalType, read_module
+from collections.abc import Iterator
 
-PATCH_ID = "patch-2"
+from aonode.engine import wasm_reader as sections
+from aonode.engine.code import after, first_instruction, read_unsigned, scan_code
+from aonode.engine.leb import signed, unsigned, vector
+from aonode.engine.rewrite import TOLL, Rewriter, contents, extended, narrow_sections
+from aonode.engine.validator import RESERVED_PREFIX, Checked
+from aonode.engine.wasm_reader import FuncType, GlobalType, WasmModule, read_module
+
+PATCH_ID = "patch-3"
 """Part of the profile: changes with every change of what a patched module computes."""
 
 LIMIT = f"{RESERVED_PREFIX}limit"
@@ -32,6 +36,9 @@ REFUSED = f"{RESERVED_PREFIX}refused"
 FUEL = f"{RESERVED_PREFIX}fuel"
 MEMORY = f"{RESERVED_PREFIX}memory"
 TABLE = f"{RESERVED_PREFIX}table"
+LONGJMP = "env._emscripten_throw_longjmp"
+LONGJMP_TAG = ("pre", "lj")
+"""The import that a patched emscripten module takes the tag of longjmp from (`shims`)."""
 _ASYNCIFY_STARTS = (
     "asyncify_start_unwind",
     "asyncify_stop_unwind",
@@ -95,11 +102,18 @@ def patch(checked: Checked, fuel: int) -> bytes:
     grow = rewriter.append((index,), (index,), grow_body(wide, first_global))
     for number, at in checked.scan.grows:
         rewriter.edit(number, (at, 2, b"\x10" + unsigned(grow)))
+    content = contents(module)
+    longjmp = _longjmp(module)
+    if longjmp is not None:
+        tag = _name(LONGJMP_TAG[0]) + _name(LONGJMP_TAG[1]) + b"\x04\x00" + unsigned(longjmp[1])
+        content[sections.IMPORT] = extended(content[sections.IMPORT], len(module.imports), [tag])
+        for number, at, size in _calls(module, longjmp[0]):
+            rewriter.edit(number, (at, size, rewriter.pay(TOLL) + b"\x08\x00"))
     stubs = {}
     if state is not None:
         first = len(module.imported("func"))
         stubs = {module.exports[name][1] - first: _UNREACHABLE_BODY for name in _ASYNCIFY_STARTS}
-    content = contents(module) | rewriter.sections(stubs)
+    content |= rewriter.sections(stubs)
     if wide:
         content |= narrow_sections(module)
     content[sections.GLOBAL] = _globals(checked, state, fuel)
@@ -107,6 +121,31 @@ def patch(checked: Checked, fuel: int) -> bytes:
         content.get(sections.EXPORT), len(module.exports), _exports(checked)
     )
     return _binary(content)
+
+
+def _longjmp(module: WasmModule) -> tuple[int, int] | None:
+    """Indices of the import that throws emscripten's longjmp, and of its type () -> ()."""
+    if module.tags or module.imported("tag"):
+        return None
+    for index, item in enumerate(module.imported("func")):
+        if str(item) == LONGJMP and module.function_type(index) == FuncType((), ()):
+            assert isinstance(item.desc, int), "a function import names its type"
+            return index, item.desc
+    return None
+
+
+def _calls(module: WasmModule, function: int) -> Iterator[tuple[int, int, int]]:
+    """(body number, offset, size) of every direct call of a function."""
+    raw = module.raw
+    call = b"\x10" + unsigned(function)
+    for number, (start, end) in enumerate(module.bodies):
+        if raw.find(call, start, end) < 0:
+            continue
+        at = first_instruction(raw, start)
+        while at < end:
+            begin, at = at, after(raw, at)
+            if raw[begin] == 0x10 and read_unsigned(raw, begin + 1) == function:
+                yield number, begin, at - begin
 
 
 def patch_shim(raw: bytes, wide: bool) -> bytes:
@@ -180,5 +219,9 @@ def grow_body(wide: bool, limit: int) -> bytes:
 
 
 def _export(name: str, kind: int, index: int) -> bytes:
-    raw = name.encode()
-    return unsigned(len(raw)) + raw + bytes([kind]) + unsigned(index)
+    return _name(name) + bytes([kind]) + unsigned(index)
+
+
+def _name(text: str) -> bytes:
+    raw = text.encode()
+    return unsigned(len(raw)) + raw

@@ -22,7 +22,6 @@ from aonode.engine.shim_time import calendar, strftime
 from aonode.engine.validator import Checked
 from aonode.engine.wasm_reader import FuncType, Import, Limits, refuse
 
-THROW = "_emscripten_throw_longjmp"
 INVOKE = "invoke_"
 _TEMPRET = "_emscripten_tempret_set"
 
@@ -102,7 +101,7 @@ def write_shims(checked: Checked, stack_pointer: int) -> Shims:
     needs: set[str] = set()
     for item in checked.module.imports:
         kind = _type_of(checked, item)
-        throws = item.module == "env" and item.name == THROW and kind == FuncType((), ())
+        throws = str(item) == patch.LONGJMP and kind == FuncType((), ())
         native = None if throws or _is_invoke(item) else _native(item, kind, pointer)
         if native is not None and native.near:
             pre.append(f'(func (export "{item}") {_signature(kind)} {native.text(pointer)})')

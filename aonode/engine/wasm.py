@@ -203,7 +203,7 @@ class WasmEngine:
         wide = checked.memory.index64
         pre = self._compile_shim(shims.pre, lambda raw: raw)
         post = self._compile_shim(shims.post, lambda raw: patch_shim(raw, wide))
-        linked = AosModule(main, pre, post, checked, layout)
+        linked = AosModule(main, pre, post, layout)
         with _instantiating():
             linked.probe(self._context())
         return linked

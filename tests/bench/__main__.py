@@ -28,7 +28,7 @@ def main() -> None:
     bench = benches.add_parser("gossip", help=gossip.__doc__)
     bench.set_defaults(run=gossip.run)
     bench = benches.add_parser("compute", help=compute.__doc__)
-    bench.add_argument("--node", help="a Node.js to use instead of the wheel's")
+    bench.add_argument("--node", help="another Node.js to run the loader with")
     bench.add_argument("--only", nargs="*", help="some of the workloads")
     bench.set_defaults(run=compute.run)
     for each in benches.choices.values():

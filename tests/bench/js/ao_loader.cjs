@@ -31,7 +31,7 @@ async function main () {
   const options = { format, UNSAFE_MEMORY: mode === 'live', computeLimit: 9e15, memoryLimit: '1-gb' }
   const handle = await load(fs.readFileSync(file), options)
   let memory = null
-  answer(JSON.stringify({ node: process.version }) + '\n')
+  answer('{}\n')
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const { env, messages } = JSON.parse(line)
     const results = []
