@@ -43,6 +43,10 @@ MMR_ROOT = "mmr-root"
 
 # The ledger
 
+LEDGER_MODULE = "ledger-module"
+"""Fields: version of the fold. Stands where other processes name their module."""
+LEDGER_TRANSACTION = "ledger-transaction"
+"""Fields: ledger, action, data. Anchor of a node's own transaction."""
 LEDGER_ENTRY = "ledger-entry"
 """Fields: key, value. A leaf of the ledger's state."""
 LEDGER_BRANCH = "ledger-branch"

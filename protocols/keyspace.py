@@ -4,9 +4,9 @@ A key is one prefix byte and fixed-width fields; integers are big-endian, so tha
 slot order and a range scan is a page of the log. Tables are `protocols.machine.effects.Table`;
 no prefix is used twice, in any of them.
 
-    ITEMS        item module delivery outbox pushed-up-to
-    SIGN_ONCE    assignment assigned push receipt proof counter
-    LOG          slot head by-id result leaf mmr snapshot unit peer evidence
+    ITEMS        item module delivery outbox pushed-up-to post challenge
+    SIGN_ONCE    assignment assigned push receipt proof counter vote
+    LOG          slot head by-id result leaf mmr snapshot unit peer evidence ledger fact heard
     all three    meta
 """
 
@@ -28,12 +28,15 @@ class Prefix(enum.IntEnum):
     DELIVERY = 0x12  # ITEMS: a messenger's delivery row by item id
     OUTBOX = 0x13  # ITEMS: an outbox entry's row by (process, slot, index)
     PUSHED = 0x14  # ITEMS: by process, the slot up to which outboxes are opened
+    POST = 0x15  # ITEMS: own ledger transaction that has no slot yet, by item id
+    CHALLENGE = 0x16  # ITEMS: what a watcher holds against a statement, by statement id
     ASSIGNMENT = 0x20  # SIGN_ONCE: raw assignment by (process, nonce)
     ASSIGNED = 0x21  # SIGN_ONCE: nonce by (item id, process)
     PUSH = 0x22  # SIGN_ONCE: nonce by outbox entry
     RECEIPT = 0x23  # SIGN_ONCE: receipt by (process, nonce, head, profile)
     PROOF = 0x24  # SIGN_ONCE: state proof by (process, nonce, head, profile)
     COUNTER = 0x25  # SIGN_ONCE: a sequence number by name
+    VOTE = 0x26  # SIGN_ONCE: vote for a checkpoint by tick
     SLOT = 0x30  # LOG: slot row by (process, nonce)
     HEAD = 0x31  # LOG: Chain by process
     BY_ID = 0x32  # LOG: nonce by (message or assignment id, process)
@@ -44,6 +47,9 @@ class Prefix(enum.IntEnum):
     UNIT = 0x37  # LOG: last announcement by node key
     PEER = 0x38  # LOG: peer book row by node key
     EVIDENCE = 0x39  # LOG: second assignment of a slot by (process, nonce, assignment id)
+    LEDGER = 0x3A  # LOG: state of the ledger after a final checkpoint, by its slot
+    FACT = 0x3B  # LOG: leaf hashes of a segment that this node has run for the ledger, by fact
+    HEARD = 0x3C  # LOG: state proof of a unit by (process, last slot, unit)
 
 
 def _id(value: bytes) -> bytes:
@@ -132,6 +138,14 @@ def pushed_key(process: bytes) -> bytes:
     return _one(Prefix.PUSHED, process)
 
 
+def post_key(id: bytes) -> bytes:
+    return _one(Prefix.POST, id)
+
+
+def challenge_key(statement: bytes) -> bytes:
+    return _one(Prefix.CHALLENGE, statement)
+
+
 # SIGN_ONCE
 
 
@@ -159,6 +173,10 @@ def receipt_key(process: bytes, nonce: int, head: bytes, profile: bytes) -> byte
 
 def proof_key(process: bytes, nonce: int, head: bytes, profile: bytes) -> bytes:
     return _numbered(Prefix.PROOF, process, nonce) + _id(head) + _id(profile)
+
+
+def vote_key(tick: int) -> bytes:
+    return bytes((Prefix.VOTE,)) + nonce_bytes(tick)
 
 
 # LOG
@@ -204,3 +222,15 @@ def peer_key(key: bytes) -> bytes:
 def evidence_key(process: bytes, nonce: int, assignment_id: bytes) -> bytes:
     """A second assignment that a scheduler signed for one nonce; the first is in the log."""
     return _numbered(Prefix.EVIDENCE, process, nonce) + _id(assignment_id)
+
+
+def ledger_key(slot: int) -> bytes:
+    return bytes((Prefix.LEDGER,)) + nonce_bytes(slot)
+
+
+def fact_key(fact: bytes) -> bytes:
+    return _one(Prefix.FACT, fact)
+
+
+def heard_key(process: bytes, last: int, cu: bytes) -> bytes:
+    return _numbered(Prefix.HEARD, process, last) + _id(cu)

@@ -22,20 +22,33 @@ from typing import Any
 from protocols import codec
 from protocols.codec import Value
 from protocols.errors import Invalid, Reason
-from protocols.ids import Address, ItemId, NetworkId, NodeKey, address_of, b64url, parse_id
+from protocols.ids import (
+    Address,
+    ItemId,
+    NetworkId,
+    NodeKey,
+    ProcessId,
+    address_of,
+    b64url,
+    parse_id,
+    unb64url,
+)
 from protocols.parameters import (
     Parameters,
     default_parameters,
     demo_parameters,
     sim_parameters,
 )
+from protocols.wire.item import decode_item
 
-ROLES = ("messenger", "scheduler", "compute")
-"""What a unit can be. Every node also keeps a replica."""
+ROLES = ("messenger", "scheduler", "compute", "watcher")
+"""What a unit can be. Every node also keeps a replica and follows the ledger; every compute unit
+watches, too."""
 
 LIST_ENTRIES_MAX = 1 << 16
 TEXT_BYTES_MAX = 1024
 INTEGER_MAX = (1 << 63) - 1
+LEDGER_TEXT_MAX = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +84,16 @@ class Network:
     """Base units at genesis, by account."""
     stakes: tuple[tuple[Address, int], ...] = ()
     """Bonded base units at genesis, by account; apart from balances."""
+    ledger_item: bytes = b""
+    """Raw process item of the ledger, signed by its scheduler (`protocols.ledger.process`). Empty
+    for a network without a ledger: then nothing can be at stake."""
 
     def document(self) -> dict[str, Any]:
         """The mapping that `parse_network` reads: what the file says."""
         return {
             "name": self.name,
             "ledger_scheduler": b64url(self.ledger_scheduler),
+            "ledger": b64url(self.ledger_item),
             "profile": b64url(self.profile),
             "bootstrap": list(self.bootstrap),
             "slashable_modules": [b64url(module) for module in self.slashable_modules],
@@ -100,6 +117,13 @@ class Network:
     def id(self) -> NetworkId:
         """SHA-256 of the canonical CBOR of the file (see the head of this file)."""
         return NetworkId(hashlib.sha256(codec.encode(canonical(self.document()))).digest())
+
+    @cached_property
+    def ledger(self) -> ProcessId | None:
+        """The ledger's process; None for a network without one."""
+        if not self.ledger_item:
+            return None
+        return ProcessId(decode_item(self.ledger_item, size_max=LEDGER_TEXT_MAX).id)
 
     def unit_of(self, address: Address) -> Unit | None:
         """The known unit with this address."""
@@ -195,6 +219,7 @@ def parse_network(document: object) -> Network:
         ),
         balances=_parse_accounts(top["balances"], "balances"),
         stakes=_parse_accounts(top["stakes"], "stakes"),
+        ledger_item=_ledger_item(top["ledger"]),
     )
     held = sum(amount for _, amount in network.balances + network.stakes)
     if held > network.parameters.supply_cap:
@@ -211,6 +236,7 @@ def parse_network(document: object) -> Network:
 _KEYS = (
     "name",
     "ledger_scheduler",
+    "ledger",
     "profile",
     "bootstrap",
     "slashable_modules",
@@ -219,6 +245,22 @@ _KEYS = (
     "balances",
     "stakes",
 )
+
+
+def _ledger_item(value: object) -> bytes:
+    """The raw process item of the ledger, or nothing."""
+    if not isinstance(value, str) or len(value) > LEDGER_TEXT_MAX:
+        raise _config(f"ledger is not text of at most {LEDGER_TEXT_MAX} characters")
+    try:
+        raw = unb64url(value)
+        if raw:
+            decode_item(raw, size_max=LEDGER_TEXT_MAX)
+    except Invalid as error:
+        raise _config(
+            f"ledger: {error.detail}; it is the ledger's process item, or empty for a network "
+            "without a ledger"
+        ) from None
+    return raw
 
 
 def parse_parameters(document: object) -> Parameters:

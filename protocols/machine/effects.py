@@ -14,6 +14,7 @@ import enum
 from dataclasses import dataclass
 from typing import Any
 
+from protocols.court import Segment
 from protocols.errors import Reason
 from protocols.ids import ItemId, NodeKey, ProcessId
 from protocols.wire.topics import Protocol, Topic
@@ -71,6 +72,25 @@ class Execute:
 
 
 @dataclass(frozen=True, slots=True)
+class RunSegment:
+    """Run a segment that the ledger has to know; returns as `SegmentRun`."""
+
+    segment: Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Evaluate `process` afresh, slots 0..last, apart from its live session; returns as `Audited`.
+
+    With `witness_at`, a segment's first slot above 0, the answer holds the state before it.
+    """
+
+    process: ProcessId
+    last: int
+    witness_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SetTimer:
     """Deliver `TimerFired(key)` at `at_ms`. A later SetTimer with the same key replaces it."""
 
@@ -102,7 +122,7 @@ class Alarm:
     detail: str
 
 
-Effect = Persist | Publish | Send | Execute | SetTimer | Reply | Notify | Alarm
+Effect = Persist | Publish | Send | Execute | RunSegment | Audit | SetTimer | Reply | Notify | Alarm
 
 
 class Event:
@@ -145,6 +165,7 @@ class Refusal:
 __all__ = [
     "Alarm",
     "Answered",
+    "Audit",
     "Effect",
     "Event",
     "Execute",
@@ -154,6 +175,7 @@ __all__ = [
     "Publish",
     "Refusal",
     "Reply",
+    "RunSegment",
     "Send",
     "SetTimer",
     "Started",

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocols.ids import ItemId, NodeKey, ProcessId
+from protocols.ledger.draft import Note
+from protocols.ledger.state import State
 from protocols.machine.effects import Event, Refusal
 from protocols.trust import Verified
 from protocols.wire.assignment import Assignment, Slot
+from protocols.wire.evidence import Witness
 from protocols.wire.item import Item
-from protocols.wire.proof import Receipt
+from protocols.wire.proof import Leaf, Receipt, Statement, StateProof
 from protocols.wire.unit import UnitAnnouncement
+from protocols.wire.vote import Vote
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,3 +208,103 @@ class Undeliverable(Event):
 
     item: ItemId
     detail: str
+
+
+# The ledger, state proofs and those who watch them
+
+
+@dataclass(frozen=True, slots=True)
+class VoteArrived(Event):
+    """A staker's vote for a checkpoint. Admission -> ledger, watcher."""
+
+    vote: Verified[Vote]
+
+
+@dataclass(frozen=True, slots=True)
+class FoldedSlot:
+    """One ledger slot and what the fold made of it."""
+
+    nonce: int
+    item: Item
+    notes: tuple[Note, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerMoved(Event):
+    """The ledger was folded further; also sent once after a start, with no slots.
+
+    Ledger -> evaluation, watcher, waiters.
+    """
+
+    state: State
+    """After the last of `slots`."""
+    head: bytes
+    """Head of the ledger's log there."""
+    slots: tuple[FoldedSlot, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRun(Event):
+    """The answer to `RunSegment`. Engine -> whoever asked.
+
+    `leaves` are the segment's leaf hashes; None if there is no witness, or it is not the state.
+    `refused` says why this node cannot run it deterministically; empty when it could.
+    """
+
+    fact: bytes
+    leaves: tuple[bytes, ...] | None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Audited(Event):
+    """The answer to `Audit`: own leaves of slots 0.., fewer than asked for where the log ends or
+    the engine refuses (`refused` says why). Engine -> watcher."""
+
+    process: ProcessId
+    leaves: tuple[Leaf, ...]
+    witness_at: int | None
+    witness: Witness | None
+    refused: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PostAsked(Event):
+    """Bring an own, signed transaction into the ledger's log. Watcher, HTTP -> ledger, which makes
+    it durable and sends it to the ledger's scheduler until it has a slot."""
+
+    item: Item
+
+
+@dataclass(frozen=True, slots=True)
+class StatementArrived(Event):
+    """A receipt or state proof whose signature verifies, of this network.
+
+    Admission (gossip, PROOFS answers), messenger's quorum, HTTP -> watcher.
+    """
+
+    raw: bytes
+    statement: Verified[Statement]
+
+
+@dataclass(frozen=True, slots=True)
+class ProofSealed(Event):
+    """This unit's own state proof, durable. Evaluation -> watcher."""
+
+    proof: StateProof
+
+
+@dataclass(frozen=True, slots=True)
+class LeavesArrived(Event):
+    """The answer to a LEAVES request about a statement. Admission, from `Answered` -> watcher.
+
+    `leaves` are hashes from the statement's first slot to its last, which give every MMR root it
+    names from `peaks`; None if the peer gave none, or others.
+    """
+
+    statement: bytes
+    """Id of the statement (`protocols.wire.evidence.statement_id`)."""
+    peer: NodeKey
+    peaks: tuple[bytes, ...]
+    leaves: tuple[bytes, ...] | None
+    tag: tuple[Any, ...]

@@ -31,6 +31,11 @@ class Protocol(enum.StrEnum):
     ASSIGN = "/ao/assign/1"
     """Have an existing item assigned to a log by id; answer: the assignment, or why not."""
 
+    LEAVES = "/ao/leaves/1"
+    """Leaf hashes behind a compute unit's statements."""
+    PROOFS = "/ao/proofs/1"
+    """State proofs and votes this node has heard: of a process, or of one unit."""
+
 
 SHARDED = frozenset({Topic.MESSAGES, Topic.SLOTS, Topic.PROOFS})
 """Topics that are split by the leading bits of the process id."""
