@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 
+from aonode.api import ComputeApi
 from aonode.env import Env, TaskStatus
 from aonode.net.admission import Admission, Arrivals
 from aonode.net.batcher import Batcher
@@ -65,12 +66,39 @@ class Parts:
     """None for a node without the compute role."""
 
 
+class Adversary:
+    """Bends a real node, for tests and research. This one bends nothing; a subclass overrides
+    what it needs."""
+
+    def parts(self, parts: Parts) -> Parts:
+        """The node's ports, before anything is built on them."""
+        return parts
+
+    def machine(self, name: str, machine: Machine) -> Machine:
+        """The machine of a runner: what it hears, and the effects it asks for."""
+        return machine
+
+    def compute(self, api: ComputeApi) -> ComputeApi:
+        """What the compute unit's HTTP port serves."""
+        return api
+
+
+HONEST = Adversary()
+
+
 class Node:
     """A running node; `aonode.api.NodeApi`."""
 
     def __init__(
-        self, *, roles: tuple[str, ...], network: Network, parts: Parts, sole_copy: bool = False
+        self,
+        *,
+        roles: tuple[str, ...],
+        network: Network,
+        parts: Parts,
+        sole_copy: bool = False,
+        adversary: Adversary = HONEST,
     ) -> None:
+        self._adversary = adversary
         parts = replace(parts, wire=OwnStreams(parts.wire, parts.signer.key))
         self.network = network
         self.roles = roles
@@ -122,7 +150,7 @@ class Node:
     def _runner(self, name: str, machine: Machine, *listens: type[Event]) -> Runner:
         runner = Runner(
             name,
-            machine,
+            self._adversary.machine(name, machine),
             env=self._parts.env,
             stores=self._stores,
             metrics=self.registry,
@@ -351,13 +379,24 @@ class Node:
 
 
 def build_node(
-    *, roles: tuple[str, ...], network: Network, parts: Parts, sole_copy: bool = False
+    *,
+    roles: tuple[str, ...],
+    network: Network,
+    parts: Parts,
+    sole_copy: bool = False,
+    adversary: Adversary = HONEST,
 ) -> Node:
     """A node of any mix of roles over the given ports, recovered and ready to `run`.
 
     Raises Invalid(STORAGE) if its stores do not hold what a node of this release wrote.
     """
-    return Node(roles=roles, network=network, parts=parts, sole_copy=sole_copy)
+    return Node(
+        roles=roles,
+        network=network,
+        parts=adversary.parts(parts),
+        sole_copy=sole_copy,
+        adversary=adversary,
+    )
 
 
-__all__ = ["Node", "Parts", "build_node"]
+__all__ = ["HONEST", "Adversary", "Node", "Parts", "build_node"]

@@ -19,7 +19,7 @@ from aonode.env import ProductionEnv, TaskStatus
 from aonode.http import compute, messenger, scheduler, server
 from aonode.http.edge import App
 from aonode.net.libp2p_wire import Libp2pWire
-from aonode.node import Node, Parts, build_node
+from aonode.node import HONEST, Adversary, Node, Parts, build_node
 from aonode.ops import log
 from aonode.store.level import LevelStore
 from aonode.store.schema import prepare
@@ -103,7 +103,13 @@ def make_engine(network: Network, cache_dir: Path | None) -> WasmEngine:
     return engine
 
 
-def _build(config: Config, network: Network, signer: Ed25519Signer, env: ProductionEnv) -> Node:
+def _build(
+    config: Config,
+    network: Network,
+    signer: Ed25519Signer,
+    env: ProductionEnv,
+    adversary: Adversary,
+) -> Node:
     paths = Paths(Path(config.data_dir))
     # The engine sets the stack size of threads made after it.
     engine = make_engine(network, paths.code) if "compute" in config.roles else None
@@ -118,10 +124,18 @@ def _build(config: Config, network: Network, signer: Ed25519Signer, env: Product
         sequence_path=paths.sequence,
     )
     parts = Parts(env, wire, db, sign_once, signer, engine)
-    return build_node(roles=config.roles, network=network, parts=parts, sole_copy=config.sole_copy)
+    return build_node(
+        roles=config.roles,
+        network=network,
+        parts=parts,
+        sole_copy=config.sole_copy,
+        adversary=adversary,
+    )
 
 
-async def run(settings: Settings, *, announce: Callable[[Started], None]) -> None:
+async def run(
+    settings: Settings, *, announce: Callable[[Started], None], adversary: Adversary = HONEST
+) -> None:
     """Run a node until SIGTERM or SIGINT; `announce` hears of it once every port answers.
 
     Raises Invalid for settings, keys, stores or ports that cannot be used.
@@ -129,7 +143,7 @@ async def run(settings: Settings, *, announce: Callable[[Started], None]) -> Non
     config, network = settings.config, settings.network
     env = ProductionEnv(threads_max=max(4, 2 * config.engine_threads))
     signer = load_key(Paths(Path(config.data_dir)).key)
-    node = _build(config, network, signer, env)
+    node = _build(config, network, signer, env, adversary)
     logger = log.get("service")
     stop = trio.Event()
     _spare_collector()
@@ -139,7 +153,7 @@ async def run(settings: Settings, *, announce: Callable[[Started], None]) -> Non
         async with trio.open_nursery() as ports:
             urls = {
                 role: f"http://{config.http_host}:{await ports.start(port)}"
-                for role, port in _ports(node, config, network, env, stop)
+                for role, port in _ports(node, config, network, env, stop, adversary)
             }
             node.set_urls(urls)
             logger.info("started", urls=urls, addresses=node.status()["addresses"])
@@ -161,7 +175,12 @@ def _spare_collector() -> None:
 
 
 def _ports(
-    node: Node, config: Config, network: Network, env: ProductionEnv, stop: trio.Event
+    node: Node,
+    config: Config,
+    network: Network,
+    env: ProductionEnv,
+    stop: trio.Event,
+    adversary: Adversary,
 ) -> list[tuple[str, Port]]:
     parameters = network.parameters
     apps = []
@@ -172,7 +191,8 @@ def _ports(
         app = scheduler.app(node, node.scheduler, parameters, env, count=node.count_http)
         apps.append(("scheduler", app, config.scheduler_port))
     if node.compute is not None:
-        app = compute.app(node, node.compute, parameters, env, count=node.count_http)
+        api = adversary.compute(node.compute)
+        app = compute.app(node, api, parameters, env, count=node.count_http)
         apps.append(("compute", app, config.compute_port))
     return [(role, _port(app, config, port, stop)) for role, app, port in apps]
 
