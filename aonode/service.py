@@ -153,7 +153,7 @@ async def run(
         async with trio.open_nursery() as ports:
             urls = {
                 role: f"http://{config.http_host}:{await ports.start(port)}"
-                for role, port in _ports(node, config, network, env, stop, adversary)
+                for role, port in _ports(node, config, env, stop, adversary)
             }
             node.set_urls(urls)
             logger.info("started", urls=urls, addresses=node.status()["addresses"])
@@ -175,14 +175,9 @@ def _spare_collector() -> None:
 
 
 def _ports(
-    node: Node,
-    config: Config,
-    network: Network,
-    env: ProductionEnv,
-    stop: trio.Event,
-    adversary: Adversary,
+    node: Node, config: Config, env: ProductionEnv, stop: trio.Event, adversary: Adversary
 ) -> list[tuple[str, Port]]:
-    parameters = network.parameters
+    parameters = node.network.parameters
     apps = []
     if node.messenger is not None:
         app = messenger.app(node, node.messenger, parameters, count=node.count_http)
