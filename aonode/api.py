@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from aonode.ports import SlotResult
 from protocols.errors import Invalid
 from protocols.ids import ItemId, NodeKey, ProcessId
+from protocols.ledger.state import State
+from protocols.machine.events import FoldedSlot
+from protocols.network import Network
 from protocols.wire.assignment import Chain, Slot
 from protocols.wire.item import Item
 from protocols.wire.unit import UnitAnnouncement
@@ -89,11 +92,80 @@ class ComputeApi(Protocol):
         """Linear memory after the last evaluated slot."""
 
 
+class LedgerApi(Protocol):
+    """The ledger as this node has folded it."""
+
+    def state(self) -> State:
+        """After the last folded slot, which is `totals().slot`."""
+
+    def head(self) -> bytes:
+        """Head of the ledger's log after that slot."""
+
+    def final(self) -> tuple[Item, State] | None:
+        """The transaction that made the last checkpoint final, and the state under that
+        checkpoint: the one whose root was voted for. None before the first."""
+
+    def recent(self, first: int, limit: int) -> list[FoldedSlot]:
+        """At most `limit` folded slots from `first` on, as far back as this node remembers."""
+
+    async def follow(self, slot: int, timeout_s: float) -> None:
+        """Returns once `slot` is folded here; raises Invalid(TIMEOUT)."""
+
+    async def post(self, item: Item) -> None:
+        """Bring an own transaction into the log; returns when that is durable here."""
+
+
+class WatcherApi(Protocol):
+    """What this node holds against others."""
+
+    def cases(self) -> list[dict[str, Any]]:
+        """JSON-ready, newest first, a bounded number."""
+
+    def show(self, statement: bytes) -> dict[str, Any] | None:
+        """All there is about the statement with this id; None for none."""
+
+    async def accuse(self, raw: bytes) -> None:
+        """Look into an encoded receipt or state proof. Raises Invalid if it is none of this
+        network, or not signed by its unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeardProof:
+    """A unit's state proof that came by gossip."""
+
+    raw: bytes
+    """Encoded `protocols.wire.proof.StateProof`, its signature verified."""
+    tick: int
+    """Last final checkpoint this node knew when it first heard it."""
+
+
+class ProofsApi(Protocol):
+    """State proofs that this node has heard or made."""
+
+    def heard(self, process: ProcessId, first: int, limit: int) -> list[HeardProof]:
+        """Proofs that end at slot `first` or later, ascending by their last slot."""
+
+
 class NodeApi(Protocol):
     """A running node."""
 
     @property
     def key(self) -> NodeKey: ...
+
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def ledger(self) -> LedgerApi | None:
+        """None on a network without a ledger."""
+
+    @property
+    def watcher(self) -> WatcherApi | None:
+        """None on a node that does not watch."""
+
+    @property
+    def proofs(self) -> ProofsApi | None:
+        """None on a network without a ledger."""
 
     @property
     def messenger(self) -> MessengerApi | None: ...
@@ -120,8 +192,12 @@ class NodeApi(Protocol):
 __all__ = [
     "ComputeApi",
     "EvaluatedSlot",
+    "HeardProof",
     "ItemId",
+    "LedgerApi",
     "MessengerApi",
     "NodeApi",
+    "ProofsApi",
     "ReplicaApi",
+    "WatcherApi",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 import trio
 
 from aonode.api import ComputeApi
+from aonode.api import LedgerApi, ProofsApi, WatcherApi
 from aonode.env import Env, TaskStatus
 from aonode.net.admission import Admission, Arrivals
 from aonode.net.batcher import Batcher
@@ -128,6 +129,9 @@ class Node:
         self.scheduler: SchedulerRole | None = None
         self.messenger: MessengerRole | None = None
         self.compute: ComputeRole | None = None
+        self.ledger: LedgerApi | None = None
+        self.watcher: WatcherApi | None = None
+        self.proofs: ProofsApi | None = None
         self._admission = Admission(
             env=parts.env,
             wire=parts.wire,

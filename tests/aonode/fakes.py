@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from aonode.api import EvaluatedSlot
+from aonode.api import EvaluatedSlot, LedgerApi, ProofsApi, WatcherApi
 from aonode.crypto.signers import Ed25519Signer, sign_item
 from aonode.crypto.verify import verify_item
 from aonode.ports import SlotResult
@@ -320,6 +320,9 @@ class FakeNode:
         self.replica = FakeReplica(world)
         self.messenger = FakeMessenger(world) if key is world.messenger else None
         self.compute = FakeCompute(world, key) if key in world.computes else None
+        self.ledger: LedgerApi | None = None
+        self.watcher: WatcherApi | None = None
+        self.proofs: ProofsApi | None = None
         self.not_ready: list[str] = []
         self._key = key
         self._urls = urls
@@ -327,6 +330,10 @@ class FakeNode:
     @property
     def key(self) -> NodeKey:
         return self._key.key
+
+    @property
+    def network(self) -> Network:
+        return self.world.network
 
     def units(self) -> list[UnitAnnouncement]:
         roles = tuple(role for role, _ in self._urls)
