@@ -12,8 +12,7 @@ from typing import Any
 
 import trio
 
-from aonode.api import ComputeApi
-from aonode.api import LedgerApi, ProofsApi, WatcherApi
+from aonode.api import ComputeApi, LedgerApi, ProofsApi, WatcherApi
 from aonode.env import Env, TaskStatus
 from aonode.net.admission import Admission, Arrivals
 from aonode.net.batcher import Batcher
