@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import httpx
@@ -24,8 +24,9 @@ from aonode.cli.shared import (
     json_option,
     refusals_exit,
 )
-from aonode.config import CONFIG_VARIABLE, load_network, load_settings, write_network
-from aonode.crypto.keys import new_key
+from aonode.config import CONFIG_VARIABLE, Settings, load_network, load_settings, write_network
+from aonode.crypto.keys import load_key, new_key
+from aonode.crypto.signers import Ed25519Signer
 from aonode.env import ProductionEnv
 from aonode.ops.log import LEVELS, configure
 from aonode.running import Running, read_running, remove_running, write_running
@@ -33,6 +34,9 @@ from aonode.toml_files import toml
 from protocols.ids import Address, b64url
 from protocols.network import ROLES, Network, Unit
 from protocols.parameters import Parameters, default_parameters
+
+if TYPE_CHECKING:
+    from aonode.node import Adversary
 
 CONFIG_FILE = "config.toml"
 STATUS_TIMEOUT_S = 10.0
@@ -154,12 +158,19 @@ def run(config_file: Path | None, **given: Any) -> None:
     """
     flags = {name: _plain(value) for name, value in given.items() if value not in (None, ())}
     path = config_file or _config_in(flags)
-    settings = load_settings(path, flags=flags)
+    serve(load_settings(path, flags=flags))
+
+
+def serve(
+    settings: Settings, adversary: Callable[[Ed25519Signer], Adversary] | None = None
+) -> None:
+    """Run the node of these settings, bent by what `adversary` makes for it, if anything."""
     configure(settings.config.log_level)
     directory = Path(settings.config.data_dir)
     # libp2p and wasmtime are loaded only here: they take most of a second.
+    from aonode.node import HONEST
     from aonode.service import Paths, Started
-    from aonode.service import run as serve
+    from aonode.service import run as run_service
 
     if not Paths(directory).key.exists():
         raise Failure(
@@ -175,8 +186,9 @@ def run(config_file: Path | None, **given: Any) -> None:
         ready = {"key": key, "addresses": addresses, "urls": started.urls}
         click.echo(json.dumps(ready))
 
+    bent = HONEST if adversary is None else adversary(load_key(Paths(directory).key))
     try:
-        trio.run(partial(serve, settings, announce=announce))
+        trio.run(partial(run_service, settings, announce=announce, adversary=bent))
     finally:
         remove_running(directory, os.getpid())
 
