@@ -9,6 +9,7 @@ from typing import Protocol
 
 from aonode.env import TaskStatus
 from protocols.ids import ItemId, NodeKey, ProcessId
+from protocols.wire.evidence import Witness
 from protocols.wire.topics import Protocol as StreamProtocol
 from protocols.wire.topics import Topic
 
@@ -130,6 +131,12 @@ class Session(Protocol):
     def memory(self) -> bytes:
         """Linear memory, for `/state`."""
 
+    def witness(self, bytes_max: int) -> Witness:
+        """The state after the last slot, for `Engine.restore`.
+
+        Raises Invalid(OVERSIZE) if its frame would have more than `bytes_max` bytes.
+        """
+
     def close(self) -> None: ...
 
 
@@ -145,6 +152,21 @@ class Engine(Protocol):
 
     def open(self, process: ProcessId, module: ModuleSpec, env: bytes, memory_max: int) -> Session:
         """A fresh process at genesis. `env` is its input environment (`protocols.abi`)."""
+
+    def restore(
+        self,
+        process: ProcessId,
+        module: ModuleSpec,
+        env: bytes,
+        memory_max: int,
+        witness: Witness,
+    ) -> Session | None:
+        """A process in the state that `witness` claims it had; None if it can have had no such
+        state. Only `Session.state_root` says whether it is the one that is meant.
+
+        Raises Invalid(MALFORMED, OVERSIZE) for a frame that lies about its size, before its
+        content takes memory; REFUSED where this machine cannot hold the state.
+        """
 
 
 Serve = Callable[[], Awaitable[None]]

@@ -16,12 +16,14 @@ from typing import NoReturn, Protocol
 
 import wasmtime
 
+from aonode.engine import witness
 from aonode.engine.calls import Trapped
 from aonode.engine.config import require_stack
 from aonode.engine.instance import Instance
 from aonode.engine.shadow import Shadow
 from aonode.ports import SlotResult
 from protocols.errors import Invalid, Reason
+from protocols.wire.evidence import Witness
 from protocols.wire.outcome import Status
 
 JOURNAL_CALLS_MAX = 64
@@ -65,8 +67,10 @@ class WasmSession:
         shadow: Shadow,
         classify: Callable[[bytes], Status],
         fuel_max: int,
+        restored: Witness | None = None,
     ) -> None:
-        """`make` instantiates, without running constructors."""
+        """`make` instantiates, without running constructors. With `restored`, which can be a state
+        of the module, they do not run at all: the session goes on from that state."""
         require_stack()
         self._make = make
         self._classify = classify
@@ -74,7 +78,20 @@ class WasmSession:
         self._shadow = shadow
         self._lost = ""
         self._guest = make()
-        self._guest.instance.set_fuel(fuel_max)
+        if restored is None:
+            self._construct()
+        else:
+            self._restore(restored)
+        self._guest.settle()
+        self._journal: list[bytes] = []
+        self._journal_bytes = 0
+        self._journal_fuel = 0
+        self._calm = CALM_SLOTS
+        """Slots since one failed."""
+        shadow.take(self._guest.instance)
+
+    def _construct(self) -> None:
+        self._guest.instance.set_fuel(self._fuel_max)
         try:
             self._guest.initialize()
         except Trapped as trap:
@@ -83,13 +100,17 @@ class WasmSession:
                 Reason.REFUSED if machine else Reason.FORBIDDEN_MODULE,
                 f"the module's constructors end in a trap: {trap}",
             ) from None
-        self._guest.settle()
-        self._journal: list[bytes] = []
-        self._journal_bytes = 0
-        self._journal_fuel = 0
-        self._calm = CALM_SLOTS
-        """Slots since one failed."""
-        shadow.take(self._guest.instance)
+
+    def _restore(self, state: Witness) -> None:
+        instance = self._guest.instance
+        try:
+            witness.put(instance, state, self._shadow.image_pages)
+        except wasmtime.WasmtimeError as error:
+            instance.close()
+            raise Invalid(Reason.REFUSED, f"no memory to restore a state: {error}") from None
+        except Invalid:
+            instance.close()
+            raise
 
     def run_slot(self, call: bytes) -> SlotResult:
         """Evaluate one message and commit it, or leave the state as it was."""
@@ -122,6 +143,12 @@ class WasmSession:
         self._require_alive()
         instance = self._guest.instance
         return bytes(instance.view[: instance.size()])
+
+    def witness(self, bytes_max: int) -> Witness:
+        """The state after the last slot, for others to start from."""
+        self._require_alive()
+        shadow = self._shadow
+        return witness.take(self._guest.instance, shadow.mutable, shadow.image_pages, bytes_max)
 
     def close(self) -> None:
         """Free the instance. Whatever is asked of the session afterwards is REFUSED."""

@@ -35,8 +35,8 @@ class Shadow:
 
     def __init__(self, mutable: tuple[tuple[int, str], ...], image_pages: int) -> None:
         """`image_pages`: how many pages the module's data can fill (never touched, not zero)."""
-        self._mutable = mutable
-        self._image_pages = image_pages
+        self.mutable = mutable
+        self.image_pages = image_pages
         self._pages: list[_Page | None] = []
         """None is a page of zeros."""
         self._globals: tuple[bytes, ...] = ()
@@ -58,7 +58,7 @@ class Shadow:
         pages.extend([None] * (count - len(pages)))
         candidates = touched(instance.base, count, instance.dead)
         if first:
-            candidates = sorted({*candidates, *range(self._image_pages)})
+            candidates = sorted({*candidates, *range(self.image_pages)})
         at = instance.base
         for number in candidates:
             self._take_page(number, at + number * PAGE_BYTES)
@@ -85,7 +85,7 @@ class Shadow:
         instance.grow_to(self.size)
         candidates = set(touched(instance.base, len(self._pages), instance.dead))
         if fresh:
-            candidates.update(range(self._image_pages))
+            candidates.update(range(self.image_pages))
             candidates.update(n for n, page in enumerate(self._pages) if page is not None)
         for number in sorted(candidates):
             at = instance.base + number * PAGE_BYTES
@@ -108,7 +108,7 @@ class Shadow:
         behind = [(number, self._leaf(number)) for number in self._stale if number not in ahead]
         self._stale = set(ahead)
         self._tree.update(count, [*behind, *ahead.items()])
-        return state_root(count, self._tree.root(), self._mutable, instance.globals())
+        return state_root(count, self._tree.root(), self.mutable, instance.globals())
 
     def _leaf(self, number: int) -> bytes:
         page = self._pages[number]

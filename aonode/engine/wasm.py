@@ -30,12 +30,14 @@ from aonode.engine.shadow import Shadow
 from aonode.engine.shims import shim_id
 from aonode.engine.small_abi import SmallGuest, check_small
 from aonode.engine.validator import Checked, check
+from aonode.engine.witness import can_be
 from aonode.ports import ModuleSpec, Session
 from protocols.errors import Invalid, Reason
 from protocols.ids import ProcessId
 from protocols.limits import PAGE_BYTES
 from protocols.outbox import Bounds
 from protocols.outbox_quick import status_and_outbox
+from protocols.wire.evidence import Witness
 from protocols.wire.outcome import Status
 
 MODULES_MAX = 64
@@ -114,6 +116,30 @@ class WasmEngine:
         than its limit, REFUSED if this machine cannot give it.
         """
         compiled = self._load(module)
+        limit = self._limit_pages(compiled, memory_max)
+        return self._session(module.format, compiled, limit, env, None)
+
+    def restore(
+        self,
+        process: ProcessId,
+        module: ModuleSpec,
+        env: bytes,
+        memory_max: int,
+        witness: Witness,
+    ) -> Session | None:
+        """A process in a state somebody claims it had; None if no state of this process has that
+        memory size or those globals. The caller compares `state_root`.
+
+        Raises Invalid: as `open`, and MALFORMED or OVERSIZE for a frame that lies about its size.
+        """
+        compiled = self._load(module)
+        limit = self._limit_pages(compiled, memory_max)
+        least = compiled.initial_pages
+        if not can_be(witness, compiled.mutable, pages_min=least, pages_max=limit):
+            return None
+        return self._session(module.format, compiled, limit, env, witness)
+
+    def _limit_pages(self, compiled: _Compiled, memory_max: int) -> int:
         limit = min(memory_max, self._memory_max) // PAGE_BYTES
         limit = min(limit, compiled.maximum_pages)
         if compiled.initial_pages > limit:
@@ -122,11 +148,17 @@ class WasmEngine:
                 f"the module starts with {compiled.initial_pages * PAGE_BYTES} bytes of memory "
                 f"and the process's limit is {limit * PAGE_BYTES}; raise its Memory-Limit",
             )
+        return limit
+
+    def _session(
+        self, format: str, compiled: _Compiled, limit: int, env: bytes, restored: Witness | None
+    ) -> Session:
         return WasmSession(
             lambda: self._make_guest(compiled, limit, env),
             Shadow(compiled.mutable, compiled.image_pages),
-            lambda raw: status_and_outbox(module.format, Status.OK, raw, self._bounds)[0],
+            lambda raw: status_and_outbox(format, Status.OK, raw, self._bounds)[0],
             self._fuel_max,
+            restored,
         )
 
     def _make_guest(self, compiled: _Compiled, limit: int, env: bytes) -> Guest:

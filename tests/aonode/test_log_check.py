@@ -15,6 +15,7 @@ from protocols.ids import ProcessId
 from protocols.machine.effects import Persist
 from protocols.machine.results import StoredResult
 from protocols.machine.rows import head_row, log_rows, slot_row
+from protocols.wire.evidence import Witness
 from protocols.wire.outcome import Status
 from protocols.wire.proof import Receipt
 from tests.aonode.fakes import (
@@ -56,6 +57,9 @@ class FakeSession:
     def memory(self) -> bytes:
         return b""
 
+    def witness(self, bytes_max: int) -> Witness:
+        raise AssertionError("checking a log takes no witness")
+
     def close(self) -> None:
         pass
 
@@ -75,6 +79,16 @@ class FakeEngine:
         self, process: ProcessId, module: ModuleSpec, env: bytes, memory_max: int
     ) -> FakeSession:
         return FakeSession(self._bend)
+
+    def restore(
+        self,
+        process: ProcessId,
+        module: ModuleSpec,
+        env: bytes,
+        memory_max: int,
+        witness: Witness,
+    ) -> None:
+        raise AssertionError("checking a log restores nothing")
 
 
 class Disk:
