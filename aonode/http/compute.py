@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from aonode.api import ComputeApi, EvaluatedSlot, NodeApi
 from aonode.env import Env
-from aonode.http import ops
+from aonode.http import everywhere
 from aonode.http.edge import App, Bodies, application, integer_of, process_of
 from aonode.http.problem import json_response
 from aonode.http.shapes import Cursor, decode_cursor
@@ -73,7 +73,7 @@ def app(
         Route("/cron/{process}", edge.cron),
         Route("/state/{process}", edge.state),
         Route("/proof/{id}", edge.proof),
-        *ops.routes(node),
+        *everywhere.routes(node, edge.bodies),
     ]
     return application(routes, count)
 
@@ -91,7 +91,7 @@ class _Compute:
         self._compute = compute
         self._bounds = Bounds(parameters.output_bytes_max, parameters.outbox_max)
         self._env = env
-        self._bodies = bodies
+        self.bodies = bodies
         self._dry_runs = 0
         self._formats: dict[ProcessId, str] = {}
 
@@ -257,7 +257,7 @@ class _Compute:
     async def dry_run(self, request: Request) -> Response:
         """Evaluate a message on the latest state and forget it."""
         process = process_of(request)
-        body = await self._bodies.read(request, size_max=DRY_RUN_BYTES_MAX)
+        body = await self.bodies.read(request, size_max=DRY_RUN_BYTES_MAX)
         info, format = self._info(process), self._format(process)
         chain = self._node.replica.chain(process)
         assert chain is not None, "a process with a process item has a chain"

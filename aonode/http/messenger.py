@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from aonode.api import MessengerApi, NodeApi
 from aonode.crypto.verify import verify_item
-from aonode.http import gateway, ops
+from aonode.http import everywhere, gateway
 from aonode.http.edge import App, Bodies, application, asks_to_assign, assignment_asked
 from aonode.http.problem import STATUS, json_response
 from protocols.errors import Invalid, Reason
@@ -47,7 +47,7 @@ def app(
         Route("/tx", edge.upload, methods=["POST"]),
         Route("/tx/arweave", edge.upload, methods=["POST"]),
         Route("/monitor/{process}", edge.monitor, methods=["POST", "DELETE"]),
-        *ops.routes(node),
+        *everywhere.routes(node, edge.bodies),
         *gateway.routes(node, edge.bodies),
     ]
     return application(routes, count)

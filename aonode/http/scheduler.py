@@ -14,7 +14,7 @@ from starlette.routing import Route
 
 from aonode.api import NodeApi
 from aonode.env import Env
-from aonode.http import ops
+from aonode.http import everywhere
 from aonode.http.compute import nonce_at
 from aonode.http.edge import (
     App,
@@ -66,7 +66,7 @@ def app(
         Route("/", edge.schedule, methods=["POST"]),
         Route("/timestamp", edge.timestamp),
         Route("/health", edge.health),
-        *ops.routes(node),
+        *everywhere.routes(node, edge.bodies),
         Route("/processes/{process}", edge.process),
         Route("/{id}/latest", edge.latest),
         Route("/{id}", edge.log),
@@ -87,7 +87,7 @@ class _Scheduler:
         self._scheduler = scheduler
         self._item_bytes_max = parameters.item_bytes_max
         self._env = env
-        self._bodies = bodies
+        self.bodies = bodies
 
     async def hello(self, request: Request) -> Response:
         return json_response(
@@ -106,7 +106,7 @@ class _Scheduler:
         if asks_to_assign(request):
             slot = await self._scheduler.assign(*assignment_asked(request))
             return _scheduled(slot, slot.assignment.id)
-        body = await self._bodies.read(request, size_max=self._item_bytes_max)
+        body = await self.bodies.read(request, size_max=self._item_bytes_max)
         item = decode_item(body, size_max=self._item_bytes_max)
         return _scheduled(await self._scheduler.schedule(item), item.id)
 
