@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import trio
 
+from aonode.asking import Asker, refusal
 from aonode.crypto.signers import ItemSigner, sign_item
 from aonode.env import Env
 from aonode.http_transport import http_client
@@ -31,14 +32,30 @@ BUNDLE_ITEMS_MAX = 50
 PAGE_LIMIT = 250
 SCHEDULE_LIMIT = 250
 NONCE_MAX = (1 << 63) - 1
-ANSWER_BYTES_MAX = 32 << 20
-"""Largest answer read from a unit."""
 TIMEOUT_S = 30.0
 PAGE_WAIT_MS = 10_000
 ANCHOR_BYTES = 32
 
 Tags = Mapping[str, str] | Sequence[tuple[str, str]]
 """Tags in order; a mapping where no name repeats."""
+
+
+def module_item(
+    signer: ItemSigner, wasm: bytes, format: str, anchor: bytes, tags: Tags = ()
+) -> Item:
+    """A signed module. Its id is known before it is published: a network file can name it."""
+    encoding = FORMAT_CBOR if format == FORMAT_CBOR else "JSON-1"
+    own = {
+        "Data-Protocol": "ao",
+        "Variant": "ao.TN.1",
+        "Type": "Module",
+        "Module-Format": format,
+        "Input-Encoding": encoding,
+        "Output-Encoding": encoding,
+        "Content-Type": "application/wasm",
+    }
+    all_tags = [Tag(name, value) for name, value in (*pairs(tags), *pairs(own))]
+    return sign_item(signer, target=None, anchor=anchor, tags=all_tags, data=wasm)
 
 
 class Client:
@@ -66,7 +83,7 @@ class Client:
         self.verifier = Verifier(network, cu_keys)
         self._env = env
         self._owned = http is None
-        self._http = http or http_client(timeout_s=TIMEOUT_S)
+        self.asker = Asker(http or http_client(timeout_s=TIMEOUT_S))
 
     async def __aenter__(self) -> Client:
         return self
@@ -81,7 +98,7 @@ class Client:
 
     async def aclose(self) -> None:
         if self._owned:
-            await self._http.aclose()
+            await self.asker.aclose()
 
     # Sending
 
@@ -89,22 +106,13 @@ class Client:
         self, wasm: bytes, format: str = FORMAT_CBOR, tags: Tags = ()
     ) -> ItemId:
         """Upload a module; its id. Raises Invalid if it is refused."""
-        encoding = FORMAT_CBOR if format == FORMAT_CBOR else "JSON-1"
-        item = self.sign(
-            tags,
-            {
-                "Data-Protocol": "ao",
-                "Variant": "ao.TN.1",
-                "Type": "Module",
-                "Module-Format": format,
-                "Input-Encoding": encoding,
-                "Output-Encoding": encoding,
-                "Content-Type": "application/wasm",
-            },
-            data=wasm,
-        )
-        await self._post(self.mu_url + "/tx", item.raw)
-        return item.id
+        anchor = self._env.entropy("anchor", ANCHOR_BYTES)
+        return await self.publish(module_item(self.signer, wasm, format, anchor, tags))
+
+    async def publish(self, module: Item) -> ItemId:
+        """Upload a signed module item; its id. Raises Invalid if it is refused."""
+        await self.asker.post(self.mu_url + "/tx", module.raw)
+        return module.id
 
     async def spawn(self, module: bytes, tags: Tags = (), data: bytes = b" ") -> ProcessId:
         """Spawn a process; its id, once the messenger has promised to have it scheduled.
@@ -147,15 +155,15 @@ class Client:
 
     async def submit(self, item: Item) -> None:
         """Hand in one signed item."""
-        await self._post(self.mu_url + "/", item.raw)
+        await self.asker.post(self.mu_url + "/", item.raw)
 
     async def submit_many(self, items: Sequence[Item]) -> None:
         """Hand in at most `BUNDLE_ITEMS_MAX` signed items in one request."""
         body = encode_bundle([item.raw for item in items])
-        answer = await self._post(self.mu_url + "/", body)
+        answer = await self.asker.post(self.mu_url + "/", body)
         for each in answer.get("items", ()):
             if "error" in each:
-                raise _refusal(each, f"item {each.get('id')} is refused")
+                raise refusal(each, f"item {each.get('id')} is refused")
 
     def message(self, process: ProcessId, tags: Tags = (), data: bytes = b" ") -> Item:
         """A signed message, not sent."""
@@ -194,7 +202,7 @@ class Client:
 
         async def ask(url: str, enough: trio.CancelScope) -> None:
             try:
-                edge = await self._get(f"{url}/proof/{b64url(message)}")
+                edge = await self.asker.get(f"{url}/proof/{b64url(message)}")
             except Invalid as error:
                 missing.append(error)
                 return
@@ -232,7 +240,7 @@ class Client:
         query: dict[str, Any] = {"receipts": 1, "limit": limit, "wait_ms": wait_ms}
         if after >= 0:
             query["from"] = cursor_of(after)
-        answer = await self._get(f"{cu_url}/results/{b64url(process)}", query)
+        answer = await self.asker.get(f"{cu_url}/results/{b64url(process)}", query)
         edges = answer.get("edges")
         if not isinstance(edges, list) or len(edges) > limit:
             raise Invalid(Reason.MALFORMED, f"{cu_url} answered with no page of results")
@@ -293,7 +301,7 @@ class Client:
             raise Invalid(Reason.CONFIG, "no scheduler unit's address is given")
         query: dict[str, Any] = {"process-id": b64url(process), "limit": limit}
         query |= {"from-nonce": after} if after >= 0 else {"to-nonce": NONCE_MAX}
-        answer = await self._get(f"{self.su_url}/{b64url(process)}", query)
+        answer = await self.asker.get(f"{self.su_url}/{b64url(process)}", query)
         try:
             nodes = [edge["node"] for edge in answer["edges"]]
             return [(_nonce(node), ItemId(parse_id(node["message"]["id"]))) for node in nodes]
@@ -314,7 +322,7 @@ class Client:
             "Tags": [{"name": n, "value": v} for n, v in (*pairs(tags), *pairs(own))],
         }
         url = f"{self.cu_urls[cu]}/dry-run?process-id={b64url(process)}"
-        return await self._post(url, msgspec.json.encode(body))
+        return await self.asker.post(url, msgspec.json.encode(body))
 
     async def know(self, process: ProcessId) -> None:
         """Fetch the process item, once, from whichever unit has it."""
@@ -323,7 +331,7 @@ class Client:
         error = Invalid(Reason.CONFIG, "no compute unit's address is given")
         for url in self.cu_urls:
             try:
-                answer = await self._get(f"{url}/proof/{b64url(process)}")
+                answer = await self.asker.get(f"{url}/proof/{b64url(process)}")
                 evidence = Evidence.of_json(answer)
             except Invalid as failed:
                 error = failed
@@ -339,56 +347,7 @@ class Client:
 
     async def status(self, url: str) -> dict[str, Any]:
         """A unit's own account of itself."""
-        return await self._get(f"{url.rstrip('/')}/status")
-
-    # HTTP
-
-    async def _get(self, url: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return await self._ask(self._http.build_request("GET", url, params=query))
-
-    async def _post(self, url: str, body: bytes) -> dict[str, Any]:
-        headers = {"content-type": "application/octet-stream"}
-        return await self._ask(self._http.build_request("POST", url, content=body, headers=headers))
-
-    async def _ask(self, request: httpx.Request) -> dict[str, Any]:
-        """The JSON object in the answer. A refusal becomes Invalid, as does no answer."""
-        try:
-            answer = await self._http.send(request, stream=True)
-            try:
-                body = await _read(answer, str(request.url))
-            finally:
-                await answer.aclose()
-        except httpx.TimeoutException:
-            raise Invalid(Reason.TIMEOUT, f"{request.url} did not answer in time") from None
-        except httpx.HTTPError as error:
-            raise Invalid(
-                Reason.UNAVAILABLE, f"{request.url} cannot be reached: {error or repr(error)}"
-            ) from None
-        try:
-            value = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError):
-            value = None
-        if answer.status_code >= 400 or not isinstance(value, dict):
-            raise _refusal(value, f"{request.url} answered {answer.status_code}")
-        return value
-
-
-async def _read(answer: httpx.Response, url: str) -> bytes:
-    parts, size = [], 0
-    async for part in answer.aiter_bytes():
-        size += len(part)
-        if size > ANSWER_BYTES_MAX:
-            raise Invalid(Reason.OVERSIZE, f"{url} answers with more than {ANSWER_BYTES_MAX} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _refusal(value: Any, what: str) -> Invalid:
-    """A unit's refusal under its own reason, where it gives one we know."""
-    fields = value if isinstance(value, dict) else {}
-    reason = fields.get("reason")
-    known = reason if reason in {str(each) for each in Reason} else Reason.UNAVAILABLE
-    return Invalid(Reason(known), f"{what}: {str(fields.get('error', 'no reason given'))[:1000]}")
+        return await self.asker.get(f"{url.rstrip('/')}/status")
 
 
 def _first_invalid(group: BaseExceptionGroup[BaseException]) -> BaseException:
