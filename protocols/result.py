@@ -12,12 +12,15 @@ from protocols.outbox import Bounds, Outbox, derive
 from protocols.wire.item import Tag
 from protocols.wire.outcome import Status
 
-REASONS = {
+_UNSAID = {
     Status.ERROR: "the process returned an error",
     Status.TRAP: "the module trapped; its state is as before this message",
-    Status.OUT_OF_FUEL: "the message used more fuel than a slot may",
-    Status.BAD_OUTPUT: "the module's output cannot be read",
-    Status.TOO_LARGE: "the module's output is larger than this network allows",
+    Status.OUT_OF_FUEL: "the message used more fuel than a slot may, which is {fuel}",
+    Status.BAD_OUTPUT: "the module's output cannot be read: it is not what Module-Format "
+    "{format!r} asks for, is nested too deep, holds more than {outbox_max} messages, or lies "
+    "outside the module's memory",
+    Status.TOO_LARGE: "the module's output is larger than the {output_bytes_max} bytes that this "
+    "network allows",
 }
 """Error text where the module gives none of its own."""
 
@@ -33,10 +36,19 @@ def public_json(format: str, status: Status, raw: bytes, bounds: Bounds, fuel: i
     derived = derive(format, status, raw, bounds)
     gas = ("GasUsed", str(fuel))
     if derived.status is not Status.OK:
-        error = quote(derived.error or REASONS[derived.status])
+        error = quote(derived.error or _unsaid(derived.status, format, bounds, fuel))
         lists = [(name, "[]") for name in ("Messages", "Assignments", "Spawns")]
         return object_of([("Error", error), *lists, ("Output", '""'), gas])
     return object_of([*_outbox(derived.outbox), ("Output", derived.output), gas])
+
+
+def _unsaid(status: Status, format: str, bounds: Bounds, fuel: int) -> str:
+    return _UNSAID[status].format(
+        fuel=fuel,
+        format=format[:64],
+        outbox_max=bounds.outbox_max,
+        output_bytes_max=bounds.output_bytes_max,
+    )
 
 
 def public_result(

@@ -92,7 +92,9 @@ class ComputeRole:
     # ComputeApi
 
     async def result(self, process: ProcessId, nonce: int, timeout_s: float) -> EvaluatedSlot:
-        if not await self._reached(process, nonce, timeout_s):
+        # What has stopped goes on after a restart at the earliest: nobody waits for that.
+        patience_s = 0.0 if self._machine.stopped(process) else timeout_s
+        if not await self._reached(process, nonce, patience_s):
             if why := self._machine.stopped(process):
                 raise Invalid(Reason.REFUSED, f"process {b64url(process)} stopped here: {why}")
             raise Invalid(

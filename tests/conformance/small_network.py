@@ -50,10 +50,11 @@ def module_items() -> dict[str, Item]:
         "token": (token_wasm(), FORMAT_CBOR),
         "aos": (fetch_module(AOS), known.format),
     }
-    return {name: _module(wasm, format) for name, (wasm, format) in sources.items()}
+    return {name: module_item(wasm, format) for name, (wasm, format) in sources.items()}
 
 
-def _module(wasm: bytes, format: str) -> Item:
+def module_item(wasm: bytes, format: str) -> Item:
+    """A signed Module item."""
     tags = {
         "Data-Protocol": "ao",
         "Variant": "ao.TN.1",

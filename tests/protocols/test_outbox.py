@@ -24,7 +24,7 @@ from protocols.outbox import (
     OutSpawn,
     derive,
 )
-from protocols.result import REASONS, public_json, public_result
+from protocols.result import public_json, public_result
 from protocols.wire.item import Tag
 from protocols.wire.outcome import Status, outcome_hash
 from tests.protocols.golden import BOUNDS, JSON_FORMAT, MESSAGE, meaning, ok
@@ -216,9 +216,17 @@ def test_public_result_of_an_error() -> None:
     assert public_json(JSON_FORMAT, Status.ERROR, ok('{"Error":"bo\\"om"}'), WIDE) == (
         '{"Error":"bo\\"om","Messages":[],"Assignments":[],"Spawns":[],"Output":"","GasUsed":0}'
     )
-    for status in set(Status) - {Status.OK}:
-        shown = public_result(JSON_FORMAT, status, b'{"ok":false}', WIDE)
-        assert shown["Error"] == REASONS[status]
+    named = {
+        Status.ERROR: "an error",
+        Status.TRAP: "trapped",
+        Status.OUT_OF_FUEL: "which is 77",
+        Status.BAD_OUTPUT: f"{JSON_FORMAT!r} asks for",
+        Status.TOO_LARGE: f"than the {WIDE.output_bytes_max} bytes",
+    }
+    assert set(named) == set(Status) - {Status.OK}
+    for status, part in named.items():
+        shown = public_result(JSON_FORMAT, status, b'{"ok":false}', WIDE, 77)
+        assert part in shown["Error"]
         assert list(shown) == ["Error", "Messages", "Assignments", "Spawns", "Output", "GasUsed"]
 
 
