@@ -8,12 +8,15 @@ from importlib.metadata import version
 
 import click
 
+from aonode.cli.challenge import challenge
 from aonode.cli.demo import demo
 from aonode.cli.keys import keys
+from aonode.cli.ledger import ledger
 from aonode.cli.log import log
 from aonode.cli.messages import module, result, send, spawn
 from aonode.cli.node import init, run, status
 from aonode.cli.shared import Exit
+from aonode.cli.stake import stake
 
 
 @click.group(
@@ -25,7 +28,21 @@ def aonode() -> None:
     """A node of an AO network, and what its users need."""
 
 
-for _verb in (init, run, demo, keys, module, spawn, send, result, log, status):
+for _verb in (
+    init,
+    run,
+    demo,
+    keys,
+    module,
+    spawn,
+    send,
+    result,
+    log,
+    status,
+    ledger,
+    stake,
+    challenge,
+):
     aonode.add_command(_verb)
 
 

@@ -18,11 +18,14 @@ from typing import Any, TypeVar
 import click
 import trio
 
-from aonode.client import Client
+from aonode.asking import Asker
+from aonode.client import TIMEOUT_S, Client
 from aonode.config import load_network
 from aonode.crypto.keys import load_wallet
 from aonode.crypto.signers import ItemSigner
 from aonode.env import ProductionEnv
+from aonode.http_transport import http_client
+from aonode.ledger_client import LedgerClient
 from aonode.running import Running, read_running
 from protocols.errors import Invalid, Reason
 from protocols.ids import parse_id
@@ -112,9 +115,21 @@ class Access:
     """How a client verb reaches the network."""
 
     network: Network
-    signer: ItemSigner
+    data_dir: Path
+    key: Path
     messengers: tuple[str, ...]
     computes: tuple[str, ...]
+    others: tuple[str, ...]
+
+    @property
+    def signer(self) -> ItemSigner:
+        """The key that signs; verbs that only read need none."""
+        return _signer(self.key)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Every port known, each once."""
+        return tuple(dict.fromkeys((*self.others, *self.computes, *self.messengers)))
 
     def client(self) -> Client:
         return Client(
@@ -143,6 +158,7 @@ def client_options(verb: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--key", type=click.Path(path_type=Path), help="Key file or Arweave wallet.")
     @click.option("--mu", multiple=True, help="Address of a messenger unit.")
     @click.option("--cu", multiple=True, help="Address of a compute unit; repeat for a quorum.")
+    @click.option("--node", multiple=True, help="Address of any node, to ask about the ledger.")
     @wraps(verb)
     def wrapped(
         *,
@@ -151,15 +167,21 @@ def client_options(verb: Callable[..., Any]) -> Callable[..., Any]:
         key: Path | None,
         mu: Sequence[str],
         cu: Sequence[str],
+        node: Sequence[str],
         **options: Any,
     ) -> Any:
         network = load_network(network_file or data_dir / NETWORK_FILE)
         running = read_running(data_dir)
         access = Access(
             network=network,
-            signer=_signer(key or data_dir / CLIENT_KEY),
+            data_dir=data_dir,
+            key=key or data_dir / CLIENT_KEY,
             messengers=tuple(mu) or _urls(network, running, "messenger"),
             computes=tuple(cu) or _urls(network, running, "compute"),
+            others=tuple(node)
+            or tuple(
+                url for role in ("scheduler", "watcher") for url in _urls(network, running, role)
+            ),
         )
         return verb(access=access, **options)
 
@@ -197,6 +219,19 @@ def with_client(access: Access, ask: Callable[[Client], Awaitable[T]], *, sends:
     async def run() -> T:
         async with access.client() as client:
             return await ask(client)
+
+    return trio.run(run)
+
+
+def with_ledger(access: Access, ask: Callable[[LedgerClient], Awaitable[T]]) -> T:
+    """Run `ask` with a client of the network's ledger."""
+
+    async def run() -> T:
+        asker = Asker(http_client(timeout_s=TIMEOUT_S))
+        try:
+            return await ask(LedgerClient(access.network, asker, access.nodes))
+        finally:
+            await asker.aclose()
 
     return trio.run(run)
 

@@ -1,0 +1,89 @@
+"""`aonode challenge`: what watchers hold against units, and how to hand them more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from aonode.cli.shared import (
+    Access,
+    Exit,
+    Failure,
+    Id,
+    client_options,
+    emit,
+    json_option,
+    read_file,
+    refusals_exit,
+    with_ledger,
+)
+from aonode.saved import statements_in
+from protocols.ids import b64url
+
+
+@click.group()
+def challenge() -> None:
+    """Wrong statements: what is known of them, and what became of them."""
+
+
+@challenge.command(name="list")
+@json_option
+@refusals_exit
+@client_options
+def list_(access: Access, as_json: bool) -> None:
+    """Verdicts on the ledger, and what the watchers that are asked are at."""
+
+    async def ask(client: Any) -> dict[str, Any]:
+        verdicts = (await client.ask("/ledger/cases"))["cases"]
+        found: dict[str, Any] = {}
+        for _, answer in await client.ask_all("/challenges"):
+            for row in answer["challenges"]:
+                found.setdefault(row.get("statement", str(row)), row)
+        return {"verdicts": verdicts, "challenges": list(found.values())}
+
+    told = with_ledger(access, ask)
+    lines = [
+        f"verdict  {row['account']}  {row['reason']}  "
+        + ("frozen" if row["burnt_tick"] is None else f"slashed at tick {row['burnt_tick']}")
+        for row in told["verdicts"]
+    ]
+    lines += [
+        "challenge  " + "  ".join(f"{key} {value}" for key, value in row.items())
+        for row in told["challenges"]
+    ]
+    emit(told, as_json=as_json, text="\n".join(lines) or "nobody is accused of anything")
+
+
+@challenge.command()
+@click.argument("statement", type=Id())
+@json_option
+@refusals_exit
+@client_options
+def show(access: Access, statement: bytes, as_json: bool) -> None:
+    """All that a watcher knows about STATEMENT."""
+    told = with_ledger(access, lambda client: client.ask(f"/challenges/{b64url(statement)}"))
+    lines = [f"{key:12} {value}" for key, value in told.items()]
+    emit(told, as_json=as_json, text="\n".join(lines))
+
+
+@challenge.command(name="raise")
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@json_option
+@refusals_exit
+@client_options
+def raise_(access: Access, file: Path, as_json: bool) -> None:
+    """Hand the receipts or state proofs in FILE to every watcher known.
+
+    FILE is what 'aonode result --save' wrote, the JSON of /proof, or one encoded statement.
+    """
+    statements = statements_in(read_file(file))
+    told = with_ledger(access, lambda client: client.accuse(statements))
+    if not any(row["taken_by"] for row in told):
+        raise Failure(f"no watcher took them: {told[0]['refused']}", Exit.REFUSED)
+    lines = [
+        f"{row['statement']}  taken by {len(row['taken_by'])} of {len(access.nodes)} nodes"
+        for row in told
+    ]
+    emit({"statements": told}, as_json=as_json, text="\n".join(lines))
