@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 
 from protocols.ids import NodeKey
 
-T = TypeVar("T")
+T = TypeVar("T", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from aonode.crypto.verify import verify_ed25519, verify_item
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NetworkId, NodeKey, ProcessId, b64url
+from protocols.parameters import Parameters
 from protocols.trust import Verified
 from protocols.wire.assignment import Assignment, Slot, assignment_of, slot_of
 from protocols.wire.batch import ASSIGNMENT_BYTES_MAX
 from protocols.wire.item import Item, decode_item
-from protocols.wire.proof import Receipt
+from protocols.wire.proof import Receipt, StateProof
 from protocols.wire.streams import ResultEntry
 from protocols.wire.unit import UnitAnnouncement
+from protocols.wire.vote import VOTE_BYTES_MAX, Vote
 
 Held = Callable[[ProcessId, int], ItemId | None]
 """Id of the assignment the local replica holds for (process, nonce), if any."""
@@ -144,3 +146,32 @@ def check_unit(blob: bytes, network: NetworkId) -> Verified[UnitAnnouncement]:
     if not verify_ed25519(unit.key, unit.message(network), unit.signature):
         raise Invalid(Reason.BAD_SIGNATURE, f"announcement of unit {b64url(unit.key)}")
     return Verified(unit)
+
+
+def check_proof(raw: bytes, network: NetworkId, parameters: Parameters) -> Verified[StateProof]:
+    """Decode one state proof of any profile and check its signature; raises Invalid."""
+    proof = StateProof.decode(raw)
+    if proof.network != network:
+        raise Invalid(
+            Reason.WRONG_NETWORK,
+            f"a state proof of network {b64url(proof.network)}, this is {b64url(network)}",
+        )
+    proof.check(parameters)
+    if not verify_ed25519(proof.cu, proof.signing_bytes(), proof.signature):
+        raise Invalid(
+            Reason.BAD_SIGNATURE, f"state proof up to slot {proof.last} by {b64url(proof.cu)}"
+        )
+    return Verified(proof)
+
+
+def check_vote(raw: bytes, network: NetworkId) -> Verified[Vote]:
+    """Decode one vote for a checkpoint and check its signature; raises Invalid."""
+    vote = Vote.decode(raw, size_max=VOTE_BYTES_MAX)
+    if vote.network != network:
+        raise Invalid(
+            Reason.WRONG_NETWORK,
+            f"a vote of network {b64url(vote.network)}, this is {b64url(network)}",
+        )
+    if not verify_ed25519(vote.key, vote.signing_bytes(), vote.signature):
+        raise Invalid(Reason.BAD_SIGNATURE, f"vote for tick {vote.tick} by {b64url(vote.key)}")
+    return Verified(vote)

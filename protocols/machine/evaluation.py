@@ -12,6 +12,8 @@ Rule 3: nothing is signed at or after a slot that the engine refuses.
                                       '--not what was signed--> Alarm, stopped
                  ExecutionRefused ------------------------------> Alarm, stopped
 
+On a network with a ledger the receipts of a process are gathered in state proofs (`proving`).
+
 State is in the engine only, so after a restart a process is evaluated again from slot 0. Slots
 whose leaves are durable are compared and not written again.
 
@@ -26,18 +28,19 @@ from typing import Any
 
 from protocols import domains, keyspace
 from protocols.accumulator import Mmr
-from protocols.codec import HASH_BYTES, digest
+from protocols.codec import digest
 from protocols.errors import Invalid, Reason
 from protocols.ids import NetworkId, NodeKey, ProcessId, b64url
+from protocols.machine import proving
 from protocols.machine.effects import (
     Alarm,
     Effect,
     Event,
-    Execute,
     Notify,
     Persist,
     Started,
     Table,
+    TimerFired,
 )
 from protocols.machine.events import (
     Evaluated,
@@ -45,58 +48,16 @@ from protocols.machine.events import (
     ExecutedSlot,
     ExecutionRefused,
     Extended,
+    LedgerMoved,
 )
 from protocols.machine.results import StoredResult
-from protocols.network import Parameters
-from protocols.wire.assignment import Chain
+from protocols.machine.sealing import Sealer
+from protocols.machine.standing import Standing
+from protocols.parameters import Parameters
 from protocols.wire.outcome import Status, outcome_hash
 from protocols.wire.proof import Leaf, Receipt, is_border
 
-RUN_SLOTS_MAX = 64
-"""Slots of one `Execute`: bounds what is in memory between the engine and the commit."""
-RUN_FUEL = 1_000_000_000
-"""Fuel one run should take, judged by the run before: about a fifth of a second until the first
-result of a run is visible."""
 STATUS_PROCESSES_MAX = 16
-
-
-class _Process:
-    """One process as this unit has evaluated it since its start."""
-
-    __slots__ = (
-        "block_root",
-        "head",
-        "id",
-        "leaves",
-        "mmr",
-        "next",
-        "receipts",
-        "run_slots",
-        "running",
-        "stopped",
-        "tip",
-    )
-
-    def __init__(self, id: ProcessId) -> None:
-        self.id = id
-        self.tip = -1
-        """Last slot of the durable log."""
-        self.next = 0
-        """First slot not evaluated since the start."""
-        self.head = Chain.genesis(id).head
-        """Log head before `next`."""
-        self.mmr = Mmr()
-        """Over the leaves before `next`."""
-        self.block_root: bytes | None = None
-        """MMR root at the last proof-block end before `next`."""
-        self.running = False
-        self.run_slots = 1
-        self.stopped = ""
-        """Why nothing more is evaluated; empty while it is."""
-        self.leaves = b""
-        """Durable leaf hashes from slot 0 on, one after another."""
-        self.receipts: dict[tuple[int, bytes], Receipt] = {}
-        """Durable receipts, by slot and head, of slots that have no durable result."""
 
 
 class Evaluation:
@@ -110,14 +71,19 @@ class Evaluation:
         profile: bytes,
         key: NodeKey,
         sign: Callable[[bytes], bytes],
+        seals: bool = False,
     ) -> None:
-        """`profile` is the engine's 32-byte id; `sign` the node's Ed25519 signature."""
+        """`profile` is the engine's 32-byte id; `sign` the node's Ed25519 signature. `seals`:
+        the network has a ledger, so receipts are gathered in state proofs."""
         self._network = network
         self._parameters = parameters
         self._profile = profile
         self._key = key
         self._sign = sign
-        self._processes: dict[ProcessId, _Process] = {}
+        self._sealer = Sealer(network, profile, key, sign)
+        self._seals = seals
+        self._tick = 0
+        self._processes: dict[ProcessId, Standing] = {}
         self._signed = 0
 
     def recover(
@@ -127,43 +93,43 @@ class Evaluation:
         tip: int,
         leaves: Iterable[bytes] = (),
         receipts: Iterable[bytes] = (),
+        proofs: Iterable[bytes] = (),
     ) -> None:
         """Take up a process whose durable log ends at slot `tip`.
 
         `leaves` are its leaf rows in slot order, from slot 0 without a gap; `receipts` its
-        sign-once rows of slots that have no leaf row (others are passed over). Raises
-        Invalid(STORAGE, MALFORMED).
+        sign-once rows of slots that have no leaf row (others are passed over); `proofs` all of
+        its state proofs there. Raises Invalid(STORAGE, MALFORMED).
         """
-        state = self._processes[process] = _Process(process)
-        state.tip = tip
-        state.leaves = b"".join(leaves)
-        if len(state.leaves) % HASH_BYTES:
-            raise Invalid(Reason.STORAGE, f"leaf rows of {b64url(process)} are not hashes")
-        for row in receipts:
-            receipt = Receipt.decode(row)
-            if receipt.process != process:
-                raise Invalid(
-                    Reason.STORAGE, f"a receipt row of {b64url(process)} is of another process"
-                )
-            has_leaf = (receipt.slot + 1) * HASH_BYTES <= len(state.leaves)
-            if receipt.profile == self._profile and not has_leaf:
-                state.receipts[receipt.slot, receipt.head] = receipt
+        self._of(process).recover(
+            tip=tip, leaves=leaves, receipts=receipts, proofs=proofs, profile=self._profile
+        )
+
+    def _of(self, process: ProcessId) -> Standing:
+        state = self._processes.get(process)
+        if state is None:
+            state = Standing(process, self._sealer, self._parameters)
+            self._processes[process] = state
+        return state
 
     def on(self, event: Event, now: int) -> list[Effect]:
-        """Decide. `now` changes nothing: what is signed is a function of the log."""
+        """Decide. `now` only says when an interim proof is due: what a receipt or proof says is a
+        function of the log."""
         match event:
             case Started():
-                return [effect for state in self._processes.values() for effect in _run(state)]
+                return [effect for state in self._processes.values() for effect in state.run()]
             case Extended(process=process, slots=slots):
-                if process not in self._processes:
-                    self._processes[process] = _Process(process)
-                state = self._processes[process]
+                state = self._of(process)
                 state.tip = max(state.tip, slots[-1].nonce)
-                return _run(state)
+                return state.run()
             case Executed(process=process):
-                return self._executed(self._processes[process], event)
+                return self._executed(self._processes[process], event, now)
             case ExecutionRefused(process=process):
                 return self._refused(self._processes[process], event)
+            case TimerFired(key=(proving.TIMER, process)):
+                return self._interim(self._processes[process])
+            case LedgerMoved(state=ledger):
+                self._tick = ledger.totals().tick
         return []
 
     def status(self) -> dict[str, Any]:
@@ -190,46 +156,72 @@ class Evaluation:
         state = self._processes.get(process)
         return "" if state is None else state.stopped
 
-    def _executed(self, state: _Process, event: Executed) -> list[Effect]:
+    def _executed(self, state: Standing, event: Executed, now: int) -> list[Effect]:
         if state.stopped:
             return []
         assert state.running, "the engine answered a run nobody asked for"
         assert event.results, "an answer holds one slot at least"
-        state.running = False
         effects: list[Effect] = []
         first = state.next
         for result in event.results:
             try:
-                effects += self._slot(state, result)
+                effects += self._slot(state, result, now)
             except Invalid as error:
                 effects.append(_stop(state, error))
                 break
         if state.next > first:
             effects.append(Notify(Evaluated(state.id, state.next - 1)))
-        fuel = sum(result.fuel for result in event.results) // len(event.results)
-        state.run_slots = max(1, min(RUN_SLOTS_MAX, RUN_FUEL // max(1, fuel)))
-        return effects + _run(state)
+        state.ran(sum(result.fuel for result in event.results) // len(event.results))
+        return effects + state.run()
 
-    def _refused(self, state: _Process, event: ExecutionRefused) -> list[Effect]:
+    def _refused(self, state: Standing, event: ExecutionRefused) -> list[Effect]:
         state.running = False
         if state.stopped or event.slot < state.next:
             return []
         error = Invalid(Reason.REFUSED, f"slot {event.slot}: {event.detail}")
         return [_stop(state, error)]
 
-    def _slot(self, state: _Process, result: ExecutedSlot) -> list[Effect]:
+    def _interim(self, state: Standing) -> list[Effect]:
+        return [] if state.stopped else state.proving.interim(self._tick)
+
+    def _slot(self, state: Standing, result: ExecutedSlot, now: int) -> list[Effect]:
         """Take in the next slot. Raises Invalid(MISMATCH), and leaves `state`, if this node has
         signed something else."""
-        parameters = self._parameters
         slot = result.slot
         assert slot == state.next, f"slot {slot} evaluated, slot {state.next} comes first"
-        assert (result.root is not None) == is_border(slot, parameters.root_every), (
+        leaf = self._leaf(state.id, result)
+        leaf_hash = leaf.hash()
+        mmr = state.mmr.append(leaf_hash)
+        draft = Receipt(
+            self._network,
+            state.id,
+            slot,
+            digest(domains.HEAD, state.head, result.assignment),
+            leaf,
+            mmr.root(),
+            state.block_root,
+            self._profile,
+            self._key,
+        )
+        durable = state.leaf(slot)
+        effects: list[Effect] = []
+        if not durable:
+            effects = self._sign_and_keep(state, draft, leaf_hash, result.raw, mmr)
+        elif durable != leaf_hash:
+            raise _mismatch(slot, "leaf", durable, leaf_hash)
+        if self._seals:
+            effects += state.proving.add(draft, tip=state.tip, tick=self._tick, now=now)
+        state.advance(draft.head, mmr, draft.mmr_root)
+        return effects
+
+    def _leaf(self, process: ProcessId, result: ExecutedSlot) -> Leaf:
+        raw, slot = result.raw, result.slot
+        assert (result.root is not None) == is_border(slot, self._parameters.root_every), (
             f"slot {slot} has a state root iff it is a segment border"
         )
-        raw = result.raw
         assert not raw or Status(result.status).has_output, "an output that the status denies"
-        leaf = Leaf(
-            state.id,
+        return Leaf(
+            process,
             slot,
             result.assignment,
             result.root,
@@ -237,35 +229,10 @@ class Evaluation:
             result.fuel,
             result.status,
         )
-        leaf_hash = leaf.hash()
-        head = digest(domains.HEAD, state.head, result.assignment)
-        mmr = state.mmr.append(leaf_hash)
-        mmr_root = mmr.root()
-        durable = state.leaves[slot * HASH_BYTES : (slot + 1) * HASH_BYTES]
-        effects: list[Effect] = []
-        if not durable:
-            draft = Receipt(
-                self._network,
-                state.id,
-                slot,
-                head,
-                leaf,
-                mmr_root,
-                state.block_root,
-                self._profile,
-                self._key,
-            )
-            effects = self._sign_and_keep(state, draft, raw, mmr)
-        elif durable != leaf_hash:
-            raise _mismatch(slot, "leaf", durable, leaf_hash)
-        state.next = slot + 1
-        state.head = head
-        state.mmr = mmr
-        if is_border(slot, parameters.proof_every):
-            state.block_root = mmr_root
-        return effects
 
-    def _sign_and_keep(self, state: _Process, draft: Receipt, raw: bytes, mmr: Mmr) -> list[Effect]:
+    def _sign_and_keep(
+        self, state: Standing, draft: Receipt, leaf_hash: bytes, raw: bytes, mmr: Mmr
+    ) -> list[Effect]:
         """Rows of one new slot. A receipt that is durable already is used again."""
         slot, leaf = draft.slot, draft.leaf
         rows: list[Effect] = []
@@ -276,25 +243,17 @@ class Evaluation:
             key = keyspace.receipt_key(state.id, slot, draft.head, self._profile)
             rows.append(Persist(Table.SIGN_ONCE, key, receipt.encode()))
         elif replace(receipt, signature=b"") != draft:
-            raise _mismatch(slot, "receipt", receipt.leaf.hash(), leaf.hash())
+            raise _mismatch(slot, "receipt", receipt.leaf.hash(), leaf_hash)
         stored = StoredResult(Status(leaf.status), leaf.fuel, raw, receipt)
         result_key = keyspace.result_key(state.id, slot)
         rows.append(Persist(Table.LOG, result_key, stored.encode()))
-        rows.append(Persist(Table.LOG, keyspace.leaf_key(state.id, slot), leaf.hash()))
+        rows.append(Persist(Table.LOG, keyspace.leaf_key(state.id, slot), leaf_hash))
         if is_border(slot, self._parameters.proof_every):
             rows.append(Persist(Table.LOG, keyspace.mmr_key(state.id, slot), mmr.encode()))
         return rows
 
 
-def _run(state: _Process) -> list[Effect]:
-    """The next run, if there is something to run and the engine is not at it."""
-    if state.running or state.stopped or state.tip < state.next:
-        return []
-    state.running = True
-    return [Execute(state.id, state.next, min(state.tip, state.next + state.run_slots - 1))]
-
-
-def _stop(state: _Process, error: Invalid) -> Alarm:
+def _stop(state: Standing, error: Invalid) -> Alarm:
     state.stopped = str(error)
     return Alarm(error.reason, state.id, error.detail)
 

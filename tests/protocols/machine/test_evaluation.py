@@ -19,9 +19,10 @@ from protocols.errors import Invalid, Reason
 from protocols.ids import NetworkId, ProcessId, b64url
 from protocols.keyspace import Prefix
 from protocols.machine.effects import Alarm, Effect, Execute, Notify, Persist, Started, Table
-from protocols.machine.evaluation import RUN_FUEL, RUN_SLOTS_MAX, Evaluation
+from protocols.machine.evaluation import Evaluation
 from protocols.machine.events import Evaluated, Executed, ExecutionRefused, Extended
 from protocols.machine.results import StoredResult, executed_slot
+from protocols.machine.standing import RUN_FUEL, RUN_SLOTS_MAX
 from protocols.outbox import derive
 from protocols.wire.assignment import Chain, Slot
 from protocols.wire.outcome import Status, outcome_hash
