@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import trio
 
@@ -51,18 +51,37 @@ class ComputeRole:
         self.nursery: trio.Nursery | None = None
 
     def recover(self) -> None:
-        """Tell the machine what this node has signed; it replays and compares."""
-        for process in self._replica.processes():
+        """Tell the machine what this node has signed; it replays and compares.
+
+        Also of processes whose log is not here any more: it may come from peers again.
+        """
+        for process in sorted({*self._replica.processes(), *self._signed()}):
+            if process == self._machine.ledger:
+                continue
             chain = self._replica.chain(process)
-            assert chain is not None, "the replica lists the processes it follows"
             leaves = [
                 row for _, row in self._db.scan(*keyspace.process_range(Prefix.LEAF, process))
             ]
             self._evaluated[process] = len(leaves) - 1
             start, _ = keyspace.nonce_range(Prefix.RECEIPT, process, len(leaves), len(leaves))
             _, stop = keyspace.process_range(Prefix.RECEIPT, process)
-            receipts = [row for _, row in self._sign_once.scan(start, stop)]
-            self._machine.recover(process, tip=chain.nonce, leaves=leaves, receipts=receipts)
+            proofs = self._sign_once.scan(*keyspace.process_range(Prefix.PROOF, process))
+            self._machine.recover(
+                process,
+                tip=-1 if chain is None else chain.nonce,
+                leaves=leaves,
+                receipts=(row for _, row in self._sign_once.scan(start, stop)),
+                proofs=(row for _, row in proofs),
+            )
+
+    def _signed(self) -> Iterator[ProcessId]:
+        """Processes of which something is signed."""
+        for prefix in (Prefix.RECEIPT, Prefix.PROOF):
+            start, stop = keyspace.prefix_range(prefix)
+            while rows := list(self._sign_once.scan(start, stop, limit=1)):
+                process = ProcessId(keyspace.id_of(rows[0][0]))
+                yield process
+                _, start = keyspace.process_range(prefix, process)
 
     def serve(self, wire: Wire) -> None:
         """Give peers results and receipts."""
