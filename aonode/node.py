@@ -27,6 +27,7 @@ from aonode.roles.release import Release
 from aonode.roles.replica import ReplicaRole
 from aonode.roles.runner import Hub, Machine, Runner, Stores
 from aonode.roles.scheduler import SchedulerRole
+from aonode.roles.segments import Segments
 from aonode.roles.sessions import Sessions
 from aonode.roles.units import Units
 from protocols.errors import Invalid
@@ -63,7 +64,7 @@ class Parts:
     sign_once: Store
     signer: Signer
     engine: Engine | None
-    """None for a node without the compute role."""
+    """None for a node without the compute role on a network without a ledger."""
 
 
 class Adversary:
@@ -140,6 +141,8 @@ class Node:
             arrivals=self._arrivals(),
         )
         self._build_replica()
+        self._modules = Modules(wire=parts.wire, replica=self.replica, admission=self._admission)
+        self._segments = self._build_segments() if network.ledger is not None else None
         if "scheduler" in roles:
             self._build_scheduler(sole_copy)
         if "compute" in roles:
@@ -171,6 +174,20 @@ class Node:
         self._release.observers[Extended] = self._extended
         self._release.translators[Protocol.LOG] = self._admission.log_arrived
         self.replica.serve(self._parts.wire)
+
+    def _build_segments(self) -> Segments:
+        parts = self._parts
+        assert parts.engine is not None, "verdicts of the ledger need an engine"
+        segments = Segments(
+            env=parts.env,
+            engine=parts.engine,
+            parameters=self.network.parameters,
+            replica=self.replica,
+            fetch_module=self._modules.fetch,
+        )
+        self._release.run_segment = segments.run_segment
+        self._release.audit = segments.audit
+        return segments
 
     def _build_scheduler(self, sole_copy: bool) -> None:
         parts = self._parts
@@ -205,12 +222,11 @@ class Node:
             key=parts.signer.key,
             sign=parts.signer.sign,
         )
-        modules = Modules(wire=parts.wire, replica=self.replica, admission=self._admission)
         self._sessions = Sessions(
             env=parts.env,
             engine=parts.engine,
             parameters=self.network.parameters,
-            fetch_module=modules.fetch,
+            fetch_module=self._modules.fetch,
         )
         role = self.compute = ComputeRole(
             machine=machine,
@@ -299,6 +315,8 @@ class Node:
                 self._release.nursery = nursery
                 if self.compute is not None:
                     self.compute.nursery = nursery
+                if self._segments is not None:
+                    self._segments.nursery = nursery
                 await nursery.start(self._parts.wire.run)
                 nursery.start_soon(self._release.batcher.run)
                 nursery.start_soon(self._admission.run)

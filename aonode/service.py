@@ -112,7 +112,8 @@ def _build(
 ) -> Node:
     paths = Paths(Path(config.data_dir))
     # The engine sets the stack size of threads made after it.
-    engine = make_engine(network, paths.code) if "compute" in config.roles else None
+    needed = "compute" in config.roles or network.ledger is not None
+    engine = make_engine(network, paths.code) if needed else None
     db, sign_once = open_stores(paths)
     wire = Libp2pWire(
         seed=signer.seed,

@@ -16,27 +16,32 @@ from protocols.ids import NodeKey, b64url
 from protocols.machine.effects import (
     Alarm,
     Answered,
+    Audit,
     Effect,
     Event,
     Execute,
     Notify,
     Publish,
+    RunSegment,
     Send,
 )
 from protocols.wire.batch import pack
-from protocols.wire.topics import Protocol, Topic, shard_of
+from protocols.wire.topics import SHARDED, Protocol, Topic, shard_of
 
 STREAM_FRAMES_MAX = 256
 """Frames of one answer a machine is given; with 1 MiB frames far above any request's bound."""
 SENDS_MAX = 64
 """Requests under way at once; more wait their turn inside their own deadline."""
 
+ALONE = frozenset({Topic.PROOFS, Topic.VOTES, Topic.ALARMS, Topic.UNITS})
+"""Topics whose messages carry one entry each."""
+
 Translate = Callable[[Send, Answered], Awaitable[Event]]
 """Turns the unverified frames of an answer into an event a machine may trust."""
 
 
 class Release:
-    """Applies Publish, Send, Notify, Alarm and Execute for all machines of one node."""
+    """Applies for all machines of one node what its runners do not do themselves."""
 
     def __init__(
         self, *, key: NodeKey, hub: Hub, wire: Wire, batcher: Batcher, metrics: Metrics, shards: int
@@ -55,6 +60,8 @@ class Release:
         """Doors of this node's own subscriptions: gossip does not bring back what we publish."""
         self.translators: dict[Protocol, Translate] = {}
         self.execute: Callable[[Execute], None] | None = None
+        self.run_segment: Callable[[Runner, RunSegment], None] | None = None
+        self.audit: Callable[[Runner, Audit], None] | None = None
         self.observers: dict[type[Event], Callable[[Event], None]] = {}
         """Adapters that answer waiting questions when a notice of this type is durable."""
 
@@ -72,6 +79,12 @@ class Release:
             case Execute():
                 assert self.execute is not None, "only a compute unit executes"
                 self.execute(effect)
+            case RunSegment():
+                assert self.run_segment is not None, "only a node with a ledger runs segments"
+                self.run_segment(runner, effect)
+            case Audit():
+                assert self.audit is not None, "only a node with a ledger audits"
+                self.audit(runner, effect)
             case Alarm():
                 self._metrics.alarms.labels(reason=effect.reason.value).inc()
                 self._log.warning(
@@ -84,7 +97,10 @@ class Release:
                 raise AssertionError(f"{type(effect).__name__} is the runner's own effect")
 
     async def _publish(self, effect: Publish) -> None:
-        shard = shard_of(effect.process, self._shards)
+        shard = shard_of(effect.process, self._shards) if effect.topic in SHARDED else 0
+        if effect.topic in ALONE:
+            await self._wire.publish(effect.topic, effect.entry, shard=shard)
+            return
         if door := self.local_doors.get(effect.topic):
             door(self._key, pack([effect.entry]))
         await self.batcher.put(effect.topic, shard, effect.entry)

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
 
 from aonode.env import Env
-from aonode.ports import Engine, ModuleSpec, Session, SlotResult
-from protocols import abi
+from aonode.ports import Engine, Session, SlotResult
+from aonode.roles.programs import FetchModule, Program, evaluate
 from protocols.errors import Invalid, Reason
-from protocols.ids import ItemId, ProcessId, b64url
+from protocols.ids import ProcessId, b64url
 from protocols.machine.effects import Event
 from protocols.machine.events import Executed, ExecutedSlot, ExecutionRefused
-from protocols.machine.results import executed_slot
 from protocols.network import Parameters
-from protocols.outbox import Bounds
 from protocols.wire.assignment import Slot
-from protocols.wire.item import Item
-from protocols.wire.process import ProcessInfo, memory_bytes, process_info
-
-FetchModule = Callable[[ItemId], Awaitable[Item]]
-"""Finds a verified Module item, here or at a peer; waits for it if it has to."""
+from protocols.wire.process import process_info
 
 
 @dataclass(slots=True)
@@ -30,8 +23,7 @@ class _Live:
     """A session and what it stands for."""
 
     session: Session
-    info: ProcessInfo
-    format: str
+    program: Program
     lock: trio.Lock
     next: int = 0
     """First slot not yet run."""
@@ -46,7 +38,6 @@ class Sessions:
         self._env = env
         self._engine = engine
         self._parameters = parameters
-        self._bounds = Bounds(parameters.output_bytes_max, parameters.outbox_max)
         self._fetch_module = fetch_module
         self._live: dict[ProcessId, _Live] = {}
 
@@ -68,29 +59,7 @@ class Sessions:
         return ExecutionRefused(process, first, refused)
 
     def _evaluate(self, live: _Live, slots: list[Slot]) -> tuple[list[ExecutedSlot], str]:
-        done: list[ExecutedSlot] = []
-        for slot in slots:
-            call = abi.call_for(live.format, slot, live.info)
-            try:
-                result = live.session.run_slot(call)
-            except Invalid as error:
-                if error.reason is not Reason.REFUSED:
-                    raise
-                return done, str(error)
-            border = (slot.nonce + 1) % self._parameters.root_every == 0
-            root = live.session.state_root() if border else None
-            done.append(
-                executed_slot(
-                    slot,
-                    live.format,
-                    result.status,
-                    result.raw,
-                    fuel=result.fuel,
-                    root=root,
-                    bounds=self._bounds,
-                )
-            )
-        return done, ""
+        return evaluate(live.session, live.program, slots, self._parameters)
 
     async def dry_run(self, process: ProcessId, call: bytes) -> SlotResult:
         """Evaluate `call` on the current state and forget it."""
@@ -124,11 +93,8 @@ class Sessions:
         if live := self._live.get(process):
             return live
         assert slot.nonce == 0, f"{b64url(process)} must be opened with its slot 0"
-        info = process_info(slot.message)
-        module = await self._fetch_module(info.module)
-        spec = ModuleSpec(module.id, module.data, module.first("Module-Format") or "")
-        env = abi.env_for(spec.format, info, module)
-        limit = memory_bytes(info, module, self._parameters)
-        session = await self._env.offload(lambda: self._engine.open(process, spec, env, limit))
-        live = self._live[process] = _Live(session, info, spec.format, trio.Lock())
+        module = await self._fetch_module(process_info(slot.message).module)
+        program = Program.of(slot.message, module, self._parameters)
+        session = await self._env.offload(lambda: program.open(self._engine))
+        live = self._live[process] = _Live(session, program, trio.Lock())
         return live

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 from protocols.codec import decode, encode
 from protocols.errors import Invalid, Reason
+from protocols.ids import ProcessId
 from protocols.machine.events import ExecutedSlot
 from protocols.outbox import Bounds
 from protocols.outbox_quick import status_and_outbox
 from protocols.wire.assignment import Slot
-from protocols.wire.outcome import Status
-from protocols.wire.proof import FUEL_MAX, RECEIPT_BYTES_MAX, Receipt
+from protocols.wire.outcome import Status, outcome_hash
+from protocols.wire.proof import FUEL_MAX, RECEIPT_BYTES_MAX, Leaf, Receipt
 
 _ROW_OVERHEAD_BYTES = 64
 _STATUSES = frozenset(Status)
@@ -46,6 +47,19 @@ def executed_slot(
         outbox_root=outbox.root(),
         fuel=fuel,
         root=root,
+    )
+
+
+def leaf_of(process: ProcessId, result: ExecutedSlot) -> Leaf:
+    """The leaf of an evaluated slot."""
+    return Leaf(
+        process,
+        result.slot,
+        result.assignment,
+        result.root,
+        outcome_hash(result.raw, result.outbox_root),
+        result.fuel,
+        result.status,
     )
 
 
