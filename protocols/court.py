@@ -13,11 +13,19 @@ from dataclasses import dataclass
 
 from protocols.accumulator import Mmr, MmrProof, mmr_verify
 from protocols.errors import Invalid, Reason
+from protocols.faults import Fault
 from protocols.ids import Address, ItemId, NetworkId, NodeKey, ProcessId
 from protocols.parameters import Parameters
-from protocols.wire.assignment import Slot
-from protocols.wire.evidence import Witness, statement_id, statement_of
+from protocols.wire.assignment import Assignment, Slot, assignment_of, scheduler_of
+from protocols.wire.evidence import (
+    ASSIGNMENT_BYTES_MAX,
+    Witness,
+    statement_id,
+    statement_of,
+)
 from protocols.wire.item import Item, decode_item
+from protocols.wire.item_head import ItemHead
+from protocols.wire.process import ProcessInfo, process_info
 from protocols.wire.proof import Receipt, Statement, StateProof, block_end_before
 
 
@@ -83,6 +91,15 @@ is not the state with `root_before`. A node that cannot run it deterministically
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """A slot of a log, and one assignment of it."""
+
+    process: ProcessId
+    slot: int
+    assignment: ItemId
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """A verdict, whom it is about, and what was learned."""
 
@@ -96,6 +113,10 @@ class Judgement:
     """Id of the accused statement."""
     fact: tuple[bytes, tuple[bytes, ...]] | None = None
     """Key and leaf hashes of the segment that was run."""
+    fault: Fault = Fault.MALFORMED
+    """What it is or would be guilty of."""
+    place: Place | None = None
+    """For a scheduler's fault: where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +179,11 @@ def first_leaf(statement: Statement, parameters: Parameters) -> int:
     return 0 if end is None else end + 1
 
 
+def last_leaf(statement: Statement) -> int:
+    """The last leaf a statement answers for."""
+    return statement.slot if isinstance(statement, Receipt) else statement.last
+
+
 def claim_of(accused: bytes, court: Court) -> Claim:
     """What an encoded statement, or the anchor with this id, answers for. Raises Invalid."""
     if len(accused) == 32:
@@ -178,7 +204,7 @@ def claim_of(accused: bytes, court: Court) -> Claim:
         statement.process,
         statement.head,
         first_leaf(statement, court.parameters),
-        statement.slot if isinstance(statement, Receipt) else statement.last,
+        last_leaf(statement),
         roots_of(statement, court.parameters),
         receipt,
         statement.cu,
@@ -212,10 +238,42 @@ def peaks_before(count: int, peaks: tuple[bytes, ...]) -> Mmr:
     return Mmr.of_value([count, list(peaks)])
 
 
-def guilty_if(guilty: bool, reason: str, accused: NodeKey, statement: bytes) -> Judgement:
-    """GUILTY or INNOCENT of an encoded statement."""
+def scheduled(raw: bytes, process: ProcessInfo, court: Court) -> Assignment:
+    """An assignment of this process's log, signed by its scheduler. Raises Invalid."""
+    assignment = assignment_of(signed_item(raw, court, size_max=ASSIGNMENT_BYTES_MAX))
+    if assignment.process != process.id:
+        raise void("the assignment is of another process")
+    if scheduler_of(assignment) != process.scheduler:
+        raise void("the assignment is not by the process's scheduler")
+    return assignment
+
+
+def shown_item(head: ItemHead, court: Court) -> Item:
+    """As `signed_item`, of an item without its data. Raises Invalid."""
+    item = head.item()
+    if not court.item_signed(item):
+        raise void("an item is not signed by its owner")
+    return item
+
+
+def shown_process(head: ItemHead, court: Court) -> ProcessInfo:
+    """What a process item says, its data cut off. Raises Invalid."""
+    return process_info(shown_item(head, court))
+
+
+def guilty_if(
+    guilty: bool,
+    reason: str,
+    accused: NodeKey,
+    statement: bytes,
+    fault: Fault = Fault.MALFORMED,
+    *,
+    place: Place | None = None,
+) -> Judgement:
+    """GUILTY or INNOCENT of an encoded statement, vote or assignment."""
     finding = Finding.GUILTY if guilty else Finding.INNOCENT
-    return Judgement(finding, reason, accused, statement=statement_id(statement))
+    id = statement_id(statement)
+    return Judgement(finding, reason, accused, statement=id, fault=fault, place=place)
 
 
 def void(why: str) -> Invalid:

@@ -5,33 +5,41 @@ from __future__ import annotations
 from protocols.court import (
     Court,
     Judgement,
+    Place,
     accused_statement,
     check_path,
     claim_of,
     guilty_if,
     peaks_before,
+    scheduled,
+    shown_item,
+    shown_process,
     signed_item,
     void,
 )
-from protocols.ids import NodeKey
-from protocols.wire.assignment import assignment_of
+from protocols.errors import Invalid
+from protocols.faults import Fault
+from protocols.ids import NodeKey, ProcessId
+from protocols.wire.assignment import Assignment, Chain, assignment_of
 from protocols.wire.evidence import (
     ASSIGNMENT_BYTES_MAX,
+    BadAssignment,
     BadLeaf,
     BadStart,
     Contradiction,
+    PlainEvidence,
     TwoAssignments,
     WrongSum,
     statement_of,
 )
+from protocols.wire.item import Item
 from protocols.wire.outcome import Status
+from protocols.wire.process import ProcessInfo, admissible, enterable, process_info
 from protocols.wire.proof import Leaf, StateProof, contradicts, is_border
 from protocols.wire.vote import VOTE_BYTES_MAX, Vote
 
 
-def judge(
-    evidence: Contradiction | TwoAssignments | BadLeaf | WrongSum | BadStart, court: Court
-) -> Judgement:
+def judge(evidence: PlainEvidence, court: Court) -> Judgement:
     """The verdict on any of these. Raises Invalid for VOID."""
     match evidence:
         case Contradiction():
@@ -44,6 +52,8 @@ def judge(
             return _wrong_sum(evidence, court)
         case BadStart():
             return _bad_start(evidence, court)
+        case BadAssignment():
+            return _bad_assignment(evidence, court)
 
 
 def _contradiction(evidence: Contradiction, court: Court) -> Judgement:
@@ -58,24 +68,85 @@ def _contradiction(evidence: Contradiction, court: Court) -> Judgement:
                 raise void("a vote is not signed, or of another network")
         court.answerable(one.key)
         twice = court.account(one.key) == court.account(other.key) and one.against(other)
-        return guilty_if(twice, "two votes for one tick", one.key, evidence.one)
+        reason = "two votes for one tick"
+        return guilty_if(twice, reason, one.key, evidence.one, Fault.CONTRADICTION)
     a, b = (accused_statement(raw, court) for raw in (evidence.one, evidence.other))
     if a.cu != b.cu:
         raise void("the statements are of two units")
-    return guilty_if(contradicts(a, b), "two statements exclude each other", a.cu, evidence.one)
+    reason = "two statements exclude each other"
+    return guilty_if(contradicts(a, b), reason, a.cu, evidence.one, Fault.CONTRADICTION)
 
 
 def _two_assignments(evidence: TwoAssignments, court: Court) -> Judgement:
-    one, other = (
-        assignment_of(signed_item(raw, court, size_max=ASSIGNMENT_BYTES_MAX))
-        for raw in (evidence.one, evidence.other)
+    """Whether anything is at stake behind the scheduler does not matter: which of the two holds
+    is decided here too."""
+    process = shown_process(evidence.process, court)
+    one, other = (scheduled(raw, process, court) for raw in (evidence.one, evidence.other))
+    twice = (one.epoch, one.nonce) == (other.epoch, other.nonce) and one.id != other.id
+    return guilty_if(
+        twice,
+        "one slot given twice",
+        NodeKey(one.item.owner),
+        evidence.one,
+        Fault.TWO_ASSIGNMENTS,
+        place=Place(process.id, one.nonce, one.id),
     )
-    if one.item.owner != other.item.owner:
-        raise void("the assignments are of two schedulers")
-    twice = (one.process, one.epoch, one.nonce) == (other.process, other.epoch, other.nonce)
-    signer = NodeKey(one.item.owner)
+
+
+def _bad_assignment(evidence: BadAssignment, court: Court) -> Judgement:
+    process = shown_item(evidence.process, court)
+    raw = evidence.assignment
+    assignment = assignment_of(signed_item(raw, court, size_max=ASSIGNMENT_BYTES_MAX))
+    signer = NodeKey(assignment.item.owner)
     court.answerable(signer)
-    return guilty_if(twice and one.id != other.id, "one slot given twice", signer, evidence.one)
+    if assignment.process != ProcessId(process.id):
+        raise void("the assignment is of another process")
+    if assignment.nonce:
+        fault = _fault_in_log(evidence, process_info(process), court)
+    elif evidence.before is not None or evidence.item is not None:
+        raise void("slot 0 holds the process, and nothing is before it")
+    else:
+        fault = _fault_of_first(assignment, process, court)
+    place = Place(assignment.process, assignment.nonce, assignment.id)
+    reason = fault or "nothing is wrong"
+    return guilty_if(bool(fault), reason, signer, raw, Fault.BAD_ASSIGNMENT, place=place)
+
+
+def _fault_of_first(assignment: Assignment, process: Item, court: Court) -> str:
+    """What is wrong with a slot 0, or nothing."""
+    try:
+        admissible(process, None, court.parameters)
+    except Invalid as error:
+        return error.detail
+    if process_info(process).scheduler != assignment.item.owner_address:
+        raise void("the process names another scheduler")
+    wrong = assignment.hash_chain != Chain.genesis(assignment.process).hash_chain_next()
+    return "the Hash-Chain of slot 0 is another" if wrong else ""
+
+
+def _fault_in_log(evidence: BadAssignment, info: ProcessInfo, court: Court) -> str:
+    """What is wrong with an assignment, by the one before it or the item it assigns."""
+    assignment = scheduled(evidence.assignment, info, court)
+    if (evidence.before is None) == (evidence.item is None):
+        raise void("it takes the assignment before or the item, and not both")
+    if evidence.item is not None:
+        item = shown_item(evidence.item, court)
+        if item.id != assignment.message:
+            raise void("the assignment is of another item")
+        try:
+            enterable(item, info, assignment.exclude, court.parameters)
+        except Invalid as error:
+            return error.detail
+        return ""
+    assert evidence.before is not None, "one of the two is there"
+    before = scheduled(evidence.before, info, court)
+    if (before.epoch, before.nonce + 1) != (assignment.epoch, assignment.nonce):
+        raise void("the assignments do not follow each other")
+    if assignment.timestamp < before.timestamp:
+        return f"time goes back from {before.timestamp} to {assignment.timestamp}"
+    chain = Chain(info.id, before.nonce, b"", before.hash_chain, before.id, before.timestamp)
+    wrong = assignment.hash_chain != chain.hash_chain_next()
+    return "the Hash-Chain does not follow" if wrong else ""
 
 
 def _bad_leaf(evidence: BadLeaf, court: Court) -> Judgement:

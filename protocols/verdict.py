@@ -26,6 +26,7 @@ from protocols.court import (
     void,
 )
 from protocols.errors import Invalid
+from protocols.faults import Fault
 from protocols.ids import ProcessId
 from protocols.wire.assignment import Chain, Slot, assignment_of, scheduler_of, slot_of
 from protocols.wire.evidence import ASSIGNMENT_BYTES_MAX, FraudProof, decode_evidence
@@ -83,6 +84,7 @@ def _fraud(evidence: FraudProof, run_segment: RunSegment, court: Court) -> Judge
         claim.anchor,
         claim.statement,
         (fact, leaves),
+        Fault.WRONG_LEAF,
     )
 
 

@@ -15,17 +15,16 @@ from protocols.ledger.entries import (
     PAST_SLOTS,
     WORK,
     Bond,
-    Case,
     Commit,
     Demanded,
     Due,
     Fact,
     Part,
     Past,
-    Pending,
     Pool,
-    Unbonding,
 )
+from protocols.ledger.overdue import demand_over
+from protocols.ledger.penalties import burn_final
 from protocols.parameters import SHARE_WHOLE, Parameters
 from protocols.wire.ledger_tx import Checkpoint
 from protocols.wire.vote import Vote
@@ -48,7 +47,7 @@ def checkpoint(draft: Draft, sender: Address, tx: Checkpoint) -> None:
         raise refused(f"{signed} of {totals.bonded} bonded have signed, less than two thirds")
     draft.totals = replace(totals, tick=tx.tick, final=tx.slot)
     draft.note(NoteKind.FINAL, f"checkpoint {tx.tick} under slot {tx.slot}")
-    _burn(draft, signers)
+    burn_final(draft, signers)
     _mint(draft, totals.tick)
     _overdue(draft)
 
@@ -68,42 +67,6 @@ def _signers(draft: Draft, tx: Checkpoint) -> list[Address]:
             raise refused(f"a vote is not signed by {b64url(key)}")
         signers[account] = None
     return list(signers)
-
-
-# Burning
-
-
-def _burn(draft: Draft, signers: list[Address]) -> None:
-    """Take the stakes whose verdict is under the final checkpoint."""
-    for key, _ in draft.all(Pending):
-        account = Address(key)
-        case = draft.get(Case, account)
-        assert case is not None, "a frozen stake has a case"
-        if case.slot <= draft.totals.final:
-            _take(draft, account, case, signers)
-
-
-def _take(draft: Draft, account: Address, case: Case, signers: list[Address]) -> None:
-    parameters = draft.rules.parameters
-    bond = draft.bond(account)
-    amount = bond.amount
-    for tick, each in draft.unbonding(account):
-        draft.drop(Unbonding, account, tick)
-        amount += each
-    assert amount == case.amount, "a frozen stake does not move"
-    bounty = shared = 0
-    if case.challenger is not None:
-        bounty = amount * parameters.slash_challenger // SHARE_WHOLE
-        draft.credit(case.challenger, bounty)
-        each = amount * parameters.slash_signers // SHARE_WHOLE // len(signers)
-        for signer in signers:
-            draft.credit(signer, each)
-        shared = each * len(signers)
-    draft.burn(amount - bounty - shared)
-    draft.put(replace(bond, amount=0), account)
-    draft.put(replace(case, burnt_tick=draft.totals.tick), account)
-    draft.drop(Pending, account)
-    draft.note(NoteKind.BURNT, f"{b64url(account)}: {amount - bounty - shared}", account)
 
 
 # Minting
@@ -151,7 +114,7 @@ def _overdue(draft: Draft) -> None:
         if kind == Commit.KIND:
             _unrevealed(draft, id)
         elif kind == Demanded.KIND:
-            _demand_over(draft, id)
+            demand_over(draft, id)
         else:
             _forget(draft, id)
 
@@ -169,18 +132,6 @@ def drop_commit(draft: Draft, id: bytes) -> None:
     for key, _ in draft.all(Part, id):
         draft.drop(Part, key)
     draft.drop(Commit, id)
-
-
-def _demand_over(draft: Draft, id: bytes) -> None:
-    demand = draft.get(Demanded, id)
-    assert demand is not None, "a demand is dropped here only"
-    draft.drop(Demanded, id)
-    if demand.answered:
-        return
-    draft.credit(demand.demander, demand.bond)
-    if not draft.bond(demand.accused).frozen:
-        reason = "a demand was not answered"
-        draft.freeze(demand.accused, Case(draft.totals.slot, reason, id, None, None, 0, None))
 
 
 def _forget(draft: Draft, id: bytes) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from protocols.court import Finding, Judgement, Segment
+from protocols.faults import SHARES, Fault
 from protocols.ids import Address, ItemId, NodeKey, b64url
 from protocols.ledger.clock import drop_commit
 from protocols.ledger.draft import Draft, NoteKind, refused
-from protocols.ledger.entries import AnchorEntry, Case, Commit, Fact, Part
-from protocols.parameters import Parameters
+from protocols.ledger.entries import AnchorEntry, Case, Commit, Fact, Fine, Part
+from protocols.ledger.penalties import fine, freeze, offence, reason_of, unhost
+from protocols.parameters import SHARE_WHOLE, Parameters
 from protocols.verdict import verdict
 from protocols.wire.evidence import commitment, evidence_bytes_max, evidence_hash
 from protocols.wire.ledger_tx import PARTS_MAX, CommitEvidence, EvidencePart, RevealEvidence
@@ -63,12 +65,14 @@ def reveal_evidence(draft: Draft, sender: Address, tx: RevealEvidence) -> None:
     draft.note(NoteKind.VERDICT, f"{judgement.finding}: {judgement.reason}", hash)
     if judgement.fact is not None:
         _remember(draft, *judgement.fact)
+    # What a challenger who was too late gets back: it cost the others the bytes, and no run.
+    sent = commit.size - commit.left
+    late = commit.bond - draft.rules.parameters.evidence_bond_mib * -(-sent // MIB)
     refund = 0
     if judgement.finding is Finding.GUILTY:
-        refund = commit.bond if _punish(draft, judgement, hash, commit) else 0
+        refund = _punish(draft, judgement, hash, commit, late)
     elif trial.too_late:
-        sent = commit.size - commit.left
-        refund = commit.bond - draft.rules.parameters.evidence_bond_mib * -(-sent // MIB)
+        refund = late
     draft.credit(sender, refund)
     draft.burn(commit.bond - refund)
 
@@ -91,6 +95,7 @@ class _Trial:
                 self.too_late = True
                 raise refused("the accused has lost its stake to somebody else's evidence")
         elif not self._draft.at_stake(account):
+            self.too_late = any(True for _ in self._draft.all(Fine, account))
             raise refused("nothing is at stake behind the accused")
 
     def run(self, segment: Segment) -> tuple[bytes, ...] | None:
@@ -117,26 +122,55 @@ def _remember(draft: Draft, key: bytes, leaves: tuple[bytes, ...]) -> None:
     draft.put(Fact(b"".join(leaves), tick), key)
 
 
-def _punish(draft: Draft, judgement: Judgement, hash: bytes, commit: Commit) -> bool:
-    """Freeze the stake behind a guilty key; whether the challenger gets its bond back.
+def _punish(draft: Draft, judgement: Judgement, hash: bytes, commit: Commit, late: int) -> int:
+    """Take what the guilty one loses; what the challenger gets of its bond back.
 
     Of several challengers the first to commit has the bounty, whoever revealed first. One who
     takes it over pays its bond, which is less: else one lost stake would let its owner have any
-    number of segments run for nothing.
+    number of segments run for nothing. For the same reason nobody is paid by a stake that is
+    gone: who has a forked log decided then pays the bond.
     """
     if judgement.anchor is not None:
         entry = draft.get(AnchorEntry, judgement.anchor)
         assert entry is not None, "a judged anchor is in the ledger"
         draft.put(replace(entry, refuted=True), judgement.anchor)
-        return True
+        return commit.bond
     assert judgement.accused is not None, "somebody or something is guilty"
-    account = draft.account_of(judgement.accused)
+    account, fault, place = draft.account_of(judgement.accused), judgement.fault, judgement.place
+    news = False
+    if fault is Fault.TWO_ASSIGNMENTS:
+        assert place is not None, "a scheduler's fault is somewhere"
+        news = unhost(draft, account, fault, place.process, place)
     case = draft.get(Case, account)
-    if case is None:
-        slot, reason = draft.totals.slot, judgement.reason
-        draft.freeze(account, Case(slot, reason, hash, commit.accuser, commit.slot, 0, None))
-        return True
+    if SHARES[fault] < SHARE_WHOLE:
+        assert place is not None, "a scheduler's fault is somewhere"
+        id = offence(fault, place.process, place.slot)
+        found, key = draft.get(Fine, account, id), (account, id)
+        if found is None:
+            reason = reason_of(fault, judgement.reason)
+            new = Fine(draft.totals.slot, reason, hash, commit.accuser, commit.slot, 0, None)
+            fine(draft, account, id, fault, new)
+            return commit.bond
+        return 0 if _take_over(draft, found, key, hash, commit) else late
+    if case is not None:
+        return 0 if _take_over(draft, case, (account,), hash, commit) or news else late
+    if not draft.at_stake(account):
+        return 0 if news else late
+    reason = reason_of(fault, judgement.reason)
+    new_case = Case(draft.totals.slot, reason, hash, commit.accuser, commit.slot, 0, None)
+    freeze(draft, account, new_case)
+    return commit.bond
+
+
+def _take_over(
+    draft: Draft, found: Case | Fine, key: tuple[bytes, ...], hash: bytes, commit: Commit
+) -> bool:
+    """Give the bounty to this commit if it came first, and nobody has the bounty yet."""
+    if found.burnt_tick is not None or found.commit_slot is None:
+        return False
+    if found.commit_slot <= commit.slot:
+        return False
     draft.put(
-        replace(case, challenger=commit.accuser, commit_slot=commit.slot, evidence=hash), account
+        replace(found, challenger=commit.accuser, commit_slot=commit.slot, evidence=hash), *key
     )
-    return False
+    return True

@@ -9,16 +9,14 @@ from typing import Protocol, TypeVar
 
 from protocols.court import Anchor, Court, Segment
 from protocols.errors import Invalid, Reason
-from protocols.ids import Address, ItemId, NetworkId, NodeKey, address_of, b64url
+from protocols.ids import Address, ItemId, NetworkId, NodeKey, address_of
 from protocols.ledger.entries import (
     TOTALS,
     Account,
     AnchorEntry,
     Bond,
-    Case,
     Due,
     Entry,
-    Pending,
     Session,
     Unbonding,
     key_of,
@@ -42,6 +40,8 @@ class NoteKind(enum.StrEnum):
     VERDICT = "verdict"
     FROZEN = "frozen"
     BURNT = "burnt"
+    UNHOSTED = "unhosted"
+    """A scheduler may keep a log no longer."""
     EXPIRED = "expired"
     """Evidence was not revealed in time: its bond is burnt."""
 
@@ -167,7 +167,10 @@ class Draft:
 
     def account_of(self, key: NodeKey) -> Address:
         """The account that answers for what a key signs."""
-        address = address_of(key)
+        return self.account_at(address_of(key))
+
+    def account_at(self, address: Address) -> Address:
+        """The account that answers for the key with this address."""
         session = self.get(Session, address)
         return address if session is None else session.account
 
@@ -196,17 +199,6 @@ class Draft:
     def at_stake(self, account: Address) -> int:
         """What an account can lose: its stake and what is unbonding of it."""
         return self.bond(account).amount + sum(each for _, each in self.unbonding(account))
-
-    def freeze(self, account: Address, case: Case) -> None:
-        """Take a stake, and what is unbonding of it, out of everything, for ever."""
-        bond = self.bond(account)
-        assert not bond.frozen, "a stake is frozen once"
-        amount = self.at_stake(account)
-        self.put(replace(bond, frozen=True), account)
-        self.add(bonded=-bond.amount)
-        self.put(replace(case, amount=amount), account)
-        self.put(Pending(), account)
-        self.note(NoteKind.FROZEN, f"{b64url(account)}: {amount}, {case.reason}", account)
 
     # Judging
 

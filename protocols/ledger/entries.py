@@ -12,9 +12,10 @@ from typing import ClassVar
 
 from protocols.accumulator import Mmr
 from protocols.codec import Value
-from protocols.ids import Address, ProcessId
+from protocols.ids import Address, ItemId, ProcessId
 from protocols.limits import MMR_PEAKS_MAX
 from protocols.wire import shape
+from protocols.wire.demand import KEPT_BYTES_MAX
 from protocols.wire.record import Reader, Record, listed, octets, optional
 from protocols.wire.topics import TOPIC_BYTES_MAX, Topic
 
@@ -163,7 +164,8 @@ class Commit(Entry):
 
 @dataclass(frozen=True, slots=True)
 class Part(Entry):
-    """A part of committed evidence that is in the log. By commit and the part's item id."""
+    """A part of committed evidence, or of an answer, that is in the log. By the commit or demand
+    and the part's item id."""
 
     size: int
 
@@ -174,24 +176,26 @@ class Part(Entry):
 
 @dataclass(frozen=True, slots=True)
 class Demanded(Entry):
-    """A demand. By its id, H(kind, statement id)."""
+    """A demand. By its id (`protocols.ledger.subjects`)."""
 
     demander: Address
     accused: Address
     kind: int
-    statement: bytes
+    """One of `protocols.wire.demand`."""
+    subject: bytes
+    """What is kept of it to check an answer: as that module says."""
     bond: int
     deadline: int
     """Until then it must be answered; an answered one is kept until then."""
     answered: bool
 
     KIND = 9
-    READ = (_hash, _hash, _number, octets(2048), _number, _number, shape.boolean)
+    READ = (_hash, _hash, _number, octets(KEPT_BYTES_MAX), _number, _number, shape.boolean)
 
 
 @dataclass(frozen=True, slots=True)
 class Case(Entry):
-    """Why a stake is frozen. By address; kept for ever."""
+    """Why a whole stake is frozen. By address; kept for ever."""
 
     slot: int
     """Ledger slot of the verdict."""
@@ -263,6 +267,76 @@ class Pending(Entry):
 
 
 @dataclass(frozen=True, slots=True)
+class Fine(Entry):
+    """Why a share of a stake was taken. By address and offence; kept for ever, so that an offence
+    costs once."""
+
+    slot: int
+    """Ledger slot of the verdict."""
+    reason: str
+    evidence: bytes
+    """Hash of the evidence, or id of the demand."""
+    challenger: Address | None
+    """Who has the bounty, as in a `Case`."""
+    commit_slot: int | None
+    amount: int
+    """What was taken."""
+    burnt_tick: int | None
+
+    KIND = 16
+    KEY_BYTES = 65
+    READ = Case.READ
+
+
+@dataclass(frozen=True, slots=True)
+class Held(Entry):
+    """Coins of a fine that are not burnt yet. By address and offence."""
+
+    amount: int
+
+    KIND = 17
+    KEY_BYTES = 65
+    READ = (_number,)
+
+
+@dataclass(frozen=True, slots=True)
+class Unhosted(Entry):
+    """A log that its scheduler may keep no longer. By process; kept for ever."""
+
+    scheduler: Address
+    fault: str
+    """A `protocols.faults.Fault`: the first one."""
+    at: int
+    """Ledger slot."""
+    slot: int | None
+    """If a slot was given twice: that slot, ..."""
+    assignment: ItemId | None
+    """... and the assignment of it that holds: the first that was shown."""
+
+    KIND = 18
+    READ = (
+        _hash,
+        lambda value, what: shape.text(value, what, most=16),
+        _number,
+        _maybe_number,
+        optional(_hash),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Answering(Entry):
+    """Who sends an answer in parts. By demand and address."""
+
+    left: int
+    """Bytes that may still come."""
+    parts: int
+
+    KIND = 19
+    KEY_BYTES = 65
+    READ = (_number, _number)
+
+
+@dataclass(frozen=True, slots=True)
 class Due(Entry):
     """A reminder. By tick, kind and key of the entry whose time has come."""
 
@@ -275,7 +349,7 @@ KINDS: dict[int, type[Entry]] = {
     kind.KIND: kind
     for kind in (
         Totals, Account, Bond, Unbonding, Session, Registered, AnchorEntry, Commit, Part,
-        Demanded, Case, Fact, Past, Pool, Due, Pending,
+        Demanded, Case, Fact, Past, Pool, Due, Pending, Fine, Held, Unhosted, Answering,
     )
 }  # fmt: skip
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from protocols.errors import Invalid
-from protocols.ledger import clock, demands, disputes, money
+from protocols.ledger import anchors, clock, demands, disputes, money
 from protocols.ledger.draft import Draft, Facts, Note, NoteKind, Rules
-from protocols.ledger.entries import PAST_SLOTS, Past
+from protocols.ledger.entries import PAST_SLOTS, Demanded, Past
 from protocols.ledger.state import State
 from protocols.wire.item import Item
 from protocols.wire.ledger_tx import (
@@ -85,14 +85,17 @@ def _carry_out(draft: Draft, item: Item) -> None:
         case CommitEvidence():
             disputes.commit_evidence(draft, sender, tx, item.id)
         case EvidencePart():
-            disputes.evidence_part(draft, sender, tx, item.id)
+            if draft.get(Demanded, tx.commit) is None:
+                disputes.evidence_part(draft, sender, tx, item.id)
+            else:
+                demands.reply_part(draft, sender, tx, item.id)
         case RevealEvidence():
             disputes.reveal_evidence(draft, sender, tx)
         case Demand():
             demands.demand(draft, sender, tx)
         case Reply():
-            demands.reply(draft, sender, tx)
+            demands.reply(draft, tx)
         case OfferAnchor():
-            demands.offer_anchor(draft, sender, tx)
+            anchors.offer_anchor(draft, tx)
         case _:
             raise AssertionError(f"{type(tx).__name__} is a transaction without a rule")

@@ -17,6 +17,7 @@ from protocols.ledger.entries import (
     Commit,
     Demanded,
     Entry,
+    Held,
     Pool,
     Totals,
     Unbonding,
@@ -36,6 +37,7 @@ HELD: dict[type[Entry], Callable[[Any], int]] = {
     Commit: lambda entry: entry.bond,
     Demanded: lambda entry: entry.bond,
     Pool: lambda entry: entry.amount,
+    Held: lambda entry: entry.amount,
 }
 """The kinds that hold coins, and how many."""
 

@@ -46,7 +46,7 @@ from protocols.machine.events import (
     UnitSeen,
 )
 from protocols.machine.outbound import OPEN_MAX, Outbound
-from protocols.machine.pushed import (
+from protocols.wire.pushed import (
     Parent,
     entry_of,
     is_spawned,

@@ -46,7 +46,7 @@ from protocols.wire.process import (
     ProcessInfo,
     PushKey,
     admissible,
-    assignable,
+    enterable,
     home_of,
     process_info,
     push_key,
@@ -168,7 +168,7 @@ class SlotLog:
             hosted = Hosted(Chain.genesis(process), info)
             push = None
         else:
-            self._check(offered, hosted.info)
+            enterable(item, hosted.info, offered.exclude, self._parameters)
             push = push_key(item, hosted.info)
             if push is not None:
                 nonce = offered.pushed if offered.pushed is not None else self._pushed.get(push)
@@ -197,21 +197,6 @@ class SlotLog:
                 f"this is {b64url(self._address)}",
             )
         return info
-
-    def _check(self, offered: Offered, info: ProcessInfo) -> None:
-        """Raise Invalid for an item that may not enter this log."""
-        item = offered.item.value
-        if home_of(item) != info.id:
-            assignable(item, self._parameters)
-            return
-        # Its author wrote to this process: whoever asks first, it comes whole, and once.
-        if offered.exclude:
-            raise Invalid(
-                Reason.INADMISSIBLE,
-                f"item {b64url(item.id)} is for process {b64url(info.id)} itself, so no field of "
-                f"it can be withheld ({', '.join(offered.exclude)}); leave out exclude",
-            )
-        admissible(item, info, self._parameters)
 
     def _next(self, hosted: Hosted, item: Item, exclude: tuple[str, ...], now: int) -> Slot:
         """Sign the next assignment of a log and move on."""

@@ -6,6 +6,7 @@
     [4, bad leaf]         a leaf that is wrong as it stands, or does not fit its statement
     [5, wrong sum]        the fuel of a state proof is not that of its leaves
     [6, bad start]        a state proof does not fit the anchor that it names
+    [7, bad assignment]   a scheduler assigned what it must refuse, or out of order
 
 Decoding checks shape and bounds only; what it means is `protocols.verdict`. Evidence is judged
 inside the ledger: committed first by its hash, then sent in parts, then revealed, so that nobody
@@ -24,6 +25,7 @@ from protocols.ids import Address
 from protocols.limits import PAGE_BYTES
 from protocols.parameters import PROOF_SLOTS_MAX, Parameters
 from protocols.wire import shape
+from protocols.wire.item_head import ItemHead
 from protocols.wire.proof import LEAF_BYTES_MAX, PROOF_BYTES_MAX, Receipt, Statement, StateProof
 from protocols.wire.record import Record, listed, octets, optional, together
 from protocols.wire.zstd import check_frame
@@ -156,13 +158,16 @@ class Contradiction(Record):
 
 @dataclass(frozen=True, slots=True)
 class TwoAssignments(Record):
-    """Two assignments of one slot of one process, as items."""
+    """Two assignments of one slot of one process, as items. The first to be shown on the ledger
+    is selected: `one` of the first such evidence about the process."""
 
     one: bytes
     other: bytes
+    process: ItemHead
+    """Says whose log it is."""
 
     KIND = 3
-    READ = (octets(ASSIGNMENT_BYTES_MAX), octets(ASSIGNMENT_BYTES_MAX))
+    READ = (octets(ASSIGNMENT_BYTES_MAX), octets(ASSIGNMENT_BYTES_MAX), ItemHead.of_value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,11 +219,48 @@ class BadStart(Record):
     READ = (octets(PROOF_BYTES_MAX),)
 
 
-Evidence: TypeAlias = FraudProof | Contradiction | TwoAssignments | BadLeaf | WrongSum | BadStart
+@dataclass(frozen=True, slots=True)
+class BadAssignment(Record):
+    """An assignment that no honest scheduler signs. With `item`: what it assigns, signed by its
+    owner, is to be refused. With `before`, the assignment of the slot before: time goes back or
+    the Hash-Chain is another. With neither, slot 0: the process itself is to be refused, or its
+    Hash-Chain is another.
+
+    An item id is a hash of a signature, so an item whose signature is wrong shows nothing: anybody
+    could have made it. Of a slot whose item nobody can show, a demand tells (SLOT).
+    """
+
+    process: ItemHead
+    assignment: bytes
+    before: bytes | None = None
+    item: ItemHead | None = None
+
+    KIND = 7
+    READ = (
+        ItemHead.of_value,
+        octets(ASSIGNMENT_BYTES_MAX),
+        optional(octets(ASSIGNMENT_BYTES_MAX)),
+        optional(ItemHead.of_value),
+    )
+
+
+PlainEvidence: TypeAlias = (
+    Contradiction | TwoAssignments | BadLeaf | WrongSum | BadStart | BadAssignment
+)
+"""Judged without running anything."""
+Evidence: TypeAlias = FraudProof | PlainEvidence
 
 KINDS: dict[int, type[Evidence]] = {
     kind.KIND: kind
-    for kind in (FraudProof, Contradiction, TwoAssignments, BadLeaf, WrongSum, BadStart)
+    for kind in (
+        FraudProof,
+        Contradiction,
+        TwoAssignments,
+        BadLeaf,
+        WrongSum,
+        BadStart,
+        BadAssignment,
+    )
 }
 
 

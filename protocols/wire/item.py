@@ -23,7 +23,7 @@ from protocols.limits import (
     ITEM_TAGS_MAX,
     TARGET_BYTES,
 )
-from protocols.wire.deep_hash import deep_hash, sha384
+from protocols.wire.deep_hash import blob_hash, deep_hash, sha384
 from protocols.wire.tags import Tag, decode_tags, encode_tags
 
 __all__ = [
@@ -74,6 +74,13 @@ class Item:
     """The Avro region, which the owner signed."""
     data_start: int
     """Where in `raw` the data begin; they go on to the end."""
+    cut: tuple[int, bytes] | None = None
+    """(bytes, SHA-384) of the data, where `raw` ends before them (`protocols.wire.item_head`)."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the item, with data that are cut off."""
+        return len(self.raw) + (0 if self.cut is None else self.cut[0])
 
     @cached_property
     def id(self) -> ItemId:
@@ -107,7 +114,7 @@ class Item:
         return tuple(tag.value for tag in self.tags if tag.name == name)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Item) and self.raw == other.raw
+        return isinstance(other, Item) and self.raw == other.raw and self.cut == other.cut
 
     def __hash__(self) -> int:
         return hash(self.raw)
@@ -140,7 +147,8 @@ class Unsigned:
     def message(self) -> bytes:
         """The 48 bytes that the owner signs."""
         target, anchor = self.target or b"", self.anchor or b""
-        return _message(self.signature_type, (self.owner, target, anchor, self.tags_raw, self.data))
+        fields = (self.owner, target, anchor, self.tags_raw)
+        return _message(self.signature_type, fields, deep_hash(self.data))
 
     def signed(self, signature: bytes) -> Item:
         """The item with this signature, which is taken on trust."""
@@ -254,17 +262,16 @@ def _optional(raw: bytes, position: int, size: int, what: str) -> tuple[bytes | 
 def signing_message(item: Item) -> bytes:
     """The 48 bytes over which `item` is signed."""
     target, anchor = item.target or b"", item.anchor or b""
-    return _message(
-        item.signature_type, (item.owner, target, anchor, item.tags_raw, item.data_view)
-    )
+    data = deep_hash(item.data_view) if item.cut is None else blob_hash(*item.cut)
+    return _message(item.signature_type, (item.owner, target, anchor, item.tags_raw), data)
 
 
-def _message(signature_type: int, parts: tuple[bytes | memoryview, ...]) -> bytes:
-    """Deep hash of ["dataitem", "1", type, owner, target, anchor, tags, data]."""
+def _message(signature_type: int, fields: tuple[bytes, ...], data: bytes) -> bytes:
+    """Deep hash of ["dataitem", "1", type, owner, target, anchor, tags, data]. `data`: its own."""
     acc = _message_prefix(signature_type)
-    for part in parts:
+    for part in fields:
         acc = sha384(acc + deep_hash(part))
-    return acc
+    return sha384(acc + data)
 
 
 @cache

@@ -16,22 +16,18 @@ from protocols.domains import SIGN_DELEGATION
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NetworkId, NodeKey
 from protocols.limits import MERKLE_PATH_MAX, MMR_PEAKS_MAX
-from protocols.parameters import PROOF_SLOTS_MAX
 from protocols.wire import shape
+from protocols.wire.demand import ANSWERS, SUBJECT_BYTES_MAX
 from protocols.wire.item import Item
-from protocols.wire.proof import BLOCK_ENDS_MAX, LEAF_BYTES_MAX, PROOF_BYTES_MAX
-from protocols.wire.record import Record, base_units, ed25519, listed, octets, optional, together
+from protocols.wire.proof import LEAF_BYTES_MAX, PROOF_BYTES_MAX
+from protocols.wire.record import Record, base_units, ed25519, listed, octets, together
 from protocols.wire.topics import TOPIC_BYTES_MAX, Topic
 
 VOTES_MAX = 4096
 """Votes of one checkpoint."""
 PART_BYTES_MAX = 1 << 20
 PARTS_MAX = 512
-"""Parts of one evidence."""
-REPLY_LEAVES_MAX = 1 << 15
-"""Leaves of one reply: above what any state proof covers."""
-LEAVES, PREVIOUS = 0, 1
-"""What a demand asks for: the leaf hashes under a statement, or the proof it continues."""
+"""Parts of one evidence or one answer."""
 
 _hash = shape.identifier
 _number = shape.integer
@@ -175,9 +171,11 @@ class CommitEvidence(Transaction):
 
 @dataclass(frozen=True, slots=True)
 class EvidencePart(Transaction):
-    """Some of the bytes of committed evidence, by its committer, in any order."""
+    """Some of the bytes of committed evidence, by its committer, or of an answer to a demand, by
+    the accused or any staker. In any order."""
 
     commit: ItemId
+    """Id of the committing item, or of the demand."""
     data: bytes
 
     ACTION = "Evidence-Part"
@@ -199,36 +197,34 @@ class RevealEvidence(Transaction):
 
 @dataclass(frozen=True, slots=True)
 class Demand(Transaction):
-    """Ask a staker publicly for what stands behind a statement of his, against a bond."""
+    """Ask a staker publicly for what stands behind what it signed, against a bond."""
 
     sequence: int
     kind: int
-    statement: bytes
-    """Encoded receipt or state proof."""
+    """One of `protocols.wire.demand`: what is asked for."""
+    subject: bytes
+    """Encoded as that kind says; for LEAVES and PREVIOUS a receipt or state proof."""
 
     ACTION = "Demand"
-    READ = (_number, lambda value, what: shape.integer(value, what, most=PREVIOUS), octets(2048))
+    READ = (
+        _number,
+        lambda value, what: shape.integer(value, what, most=len(ANSWERS) - 1),
+        octets(SUBJECT_BYTES_MAX),
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Reply(Transaction):
-    """The answer to a demand, by anyone. For leaves `peaks` and `leaves`, else `proof`."""
+    """The answer to a demand, by anyone; here, or put together from parts sent before."""
 
     demand: bytes
-    peaks: tuple[bytes, ...]
-    """Of the range before the statement's first leaf."""
-    leaves: bytes
-    """Leaf hashes, one after another."""
-    proof: bytes | None
-    """Encoded state proof that the statement continues."""
+    answer: bytes
+    """Encoded as `protocols.wire.demand` says; empty if it came in parts."""
+    parts: tuple[ItemId, ...] = ()
+    """Ids of the items that carried it, in order."""
 
     ACTION = "Reply"
-    READ = (
-        _hash,
-        listed(_hash, MMR_PEAKS_MAX),
-        octets(32 * REPLY_LEAVES_MAX),
-        optional(octets(PROOF_BYTES_MAX)),
-    )
+    READ = (_hash, octets(PART_BYTES_MAX), listed(_hash, PARTS_MAX))
 
 
 ACTIONS: dict[str, type[Transaction]] = {
@@ -266,8 +262,3 @@ def transaction_of(item: Item) -> Transaction:
 def read_data(item: Item) -> Value:
     """The CBOR value an item's data is. Raises Invalid."""
     return decode(item.data, size_max=len(item.raw))
-
-
-assert (BLOCK_ENDS_MAX + 1) * PROOF_SLOTS_MAX <= REPLY_LEAVES_MAX, (
-    "a reply must hold the leaves of a proof"
-)

@@ -146,12 +146,30 @@ def assignable(item: Item, parameters: Parameters) -> None:
         raise _inadmissible(item, "it is an assignment; name the message it assigns")
 
 
+def enterable(
+    item: Item, process: ProcessInfo, exclude: tuple[str, ...], parameters: Parameters
+) -> None:
+    """Raise Invalid unless `item` may have a slot after the first in the log of `process`, with
+    these fields withheld: if it is for this process `admissible` and whole, else `assignable`."""
+    if home_of(item) != process.id:
+        assignable(item, parameters)
+        return
+    # Its author wrote to this process: whoever asks first, it comes whole, and once.
+    if exclude:
+        raise Invalid(
+            Reason.INADMISSIBLE,
+            f"item {b64url(item.id)} is for process {b64url(process.id)} itself, so no field of "
+            f"it can be withheld ({', '.join(exclude)}); leave out exclude",
+        )
+    admissible(item, process, parameters)
+
+
 def _check_bounds(item: Item, parameters: Parameters) -> None:
     """Raise Invalid above the bounds of any item in a log, or for a linked tag."""
-    if len(item.raw) > parameters.item_bytes_max:
+    if item.size > parameters.item_bytes_max:
         raise Invalid(
             Reason.OVERSIZE,
-            f"item {b64url(item.id)} has {len(item.raw)} bytes, at most "
+            f"item {b64url(item.id)} has {item.size} bytes, at most "
             f"{parameters.item_bytes_max} on this network",
         )
     if len(item.tags) > ITEM_TAGS_MAX:
@@ -213,28 +231,35 @@ def push_key(item: Item, process: ProcessInfo | None) -> PushKey | None:
     log to compare with: None for `process` None. An item that was pushed to another process and
     assigned to this one by id is no entry for this one.
     """
+    if process is None or home_of(item) != process.id:
+        return None
+    entry = outbox_entry(item)
+    if entry is None:
+        return None
+    owner = None if is_authority(item, process) else item.owner_address
+    return PushKey(process.id, *entry, owner)
+
+
+def outbox_entry(item: Item) -> tuple[ProcessId, int, int] | None:
+    """(process, slot, index) of the outbox entry that `item` says it is; None without an Outbox
+    tag. Raises Invalid(INADMISSIBLE) for one of another form."""
     entries = item.all("Outbox")
-    if not entries or process is None or home_of(item) != process.id:
+    if not entries:
         return None
     sources = item.all("From-Process")
     if len(entries) != 1 or len(sources) != 1:
         raise _inadmissible(item, "a pushed item has one Outbox tag and one From-Process tag")
     slot, point, index = entries[0].partition(".")
     try:
-        key = PushKey(
-            target=process.id,
-            from_process=ProcessId(parse_id(sources[0], "From-Process")),
-            slot=decimal(slot, "Outbox slot"),
-            index=decimal(index, "Outbox index"),
-            owner=None if is_authority(item, process) else item.owner_address,
-        )
+        source = ProcessId(parse_id(sources[0], "From-Process"))
+        entry = source, decimal(slot, "Outbox slot"), decimal(index, "Outbox index")
     except Invalid as error:
         raise _inadmissible(
             item, f"Outbox {entries[0][:64]!r} is not '<slot>.<index>' of a process: {error.detail}"
         ) from None
-    if not point or key.index > OUTBOX_INDEX_MAX:
+    if not point or entry[2] > OUTBOX_INDEX_MAX:
         raise _inadmissible(item, f"Outbox {entries[0][:64]!r} is not '<slot>.<index>'")
-    return key
+    return entry
 
 
 def outbox_tag(slot: int, index: int) -> Tag:

@@ -9,7 +9,7 @@ import pytest
 
 from protocols.accumulator import Mmr, mmr_prove
 from protocols.codec import encode
-from protocols.court import Anchor, Court, Finding
+from protocols.court import Anchor, Court, Finding, Place
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NetworkId, NodeKey, ProcessId
 from protocols.machine import audit
@@ -23,9 +23,10 @@ from protocols.wire.evidence import (
     TwoAssignments,
     encode_evidence,
 )
+from protocols.wire.item_head import ItemHead
 from protocols.wire.proof import Leaf, Receipt, StateProof
 from protocols.wire.vote import Vote
-from tests.protocols.machine.world import Key, item
+from tests.protocols.machine.world import Key, item, process_item
 from tests.protocols.toy import (
     COURT,
     FORK,
@@ -33,6 +34,8 @@ from tests.protocols.toy import (
     NETWORK,
     PARAMETERS,
     PROFILE,
+    SCHEDULER,
+    USER,
     Branch,
     branches,
     court,
@@ -184,17 +187,21 @@ def test_two_votes_for_one_tick_are_guilty() -> None:
 
 
 def test_one_slot_given_twice_is_guilty() -> None:
+    process = ItemHead.of(TRUTH.process)
     one, other = TRUTH.log().slot(FORK)[0], OTHER.log().slot(FORK)[0]
-    judgement = judge(TwoAssignments(one, other))
+    judgement = judge(TwoAssignments(one, other, process))
     assert judgement.finding is Finding.GUILTY
     assert judgement.accused == TRUTH.slots[0].assignment.item.owner
-    assert judge(TwoAssignments(one, one)).finding is Finding.INNOCENT
+    assert judgement.place == Place(TRUTH.slots[0].process, FORK, TRUTH.slots[FORK].assignment.id)
+    assert judge(TwoAssignments(one, one, process)).finding is Finding.INNOCENT
     later = OTHER.log().slot(FORK + 1)[0]
-    assert judge(TwoAssignments(one, later)).finding is Finding.INNOCENT
+    assert judge(TwoAssignments(one, later, process)).finding is Finding.INNOCENT
     forged = bytearray(other)
     forged[10] ^= 1
-    assert judge(TwoAssignments(one, bytes(forged))).finding is Finding.VOID
-    assert judge(TwoAssignments(one, TRUTH.process.raw)).finding is Finding.VOID
+    assert judge(TwoAssignments(one, bytes(forged), process)).finding is Finding.VOID
+    assert judge(TwoAssignments(one, TRUTH.process.raw, process)).finding is Finding.VOID
+    another = ItemHead.of(process_item(USER, SCHEDULER, anchor=2))
+    assert judge(TwoAssignments(one, other, another)).finding is Finding.VOID
 
 
 # Anchors

@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from protocols.accumulator import mmr_of, mmr_prove
-from protocols.ledger.demands import anchor_id
+from protocols.ledger.anchors import anchor_id
 from protocols.ledger.draft import NoteKind
 from protocols.ledger.entries import AnchorEntry, Bond, Case, Demanded
 from protocols.machine.sealing import OpenProof, Sealer
-from protocols.wire.ledger_tx import LEAVES, PREVIOUS, Demand, OfferAnchor, Reply, Unbond
+from protocols.wire.demand import LEAVES, PREVIOUS, LeavesAnswer, PreviousAnswer
+from protocols.wire.ledger_tx import Demand, OfferAnchor, Reply, Unbond
 from protocols.wire.proof import StateProof
 from tests.protocols.ledger.test_disputes import Court
 from tests.protocols.ledger.world import PARAMETERS, POOR, RICH, STAKERS, TOKEN
@@ -31,7 +32,15 @@ def proof(first: int, last: int) -> StateProof:
 
 def reply(id: bytes, first: int, last: int, hashes: Sequence[bytes] = HASHES) -> Reply:
     peaks = mmr_of(hashes[:first]).peaks
-    return Reply(id, peaks, b"".join(hashes[first : last + 1]), None)
+    return leaves(id, peaks, b"".join(hashes[first : last + 1]))
+
+
+def leaves(id: bytes, peaks: tuple[bytes, ...], hashes: bytes) -> Reply:
+    return Reply(id, LeavesAnswer(peaks, hashes).encode())
+
+
+def previous(id: bytes, shown: bytes) -> Reply:
+    return Reply(id, PreviousAnswer(shown).encode())
 
 
 def demand(court: Court, statement: bytes, kind: int = LEAVES) -> bytes:
@@ -46,13 +55,17 @@ def test_leaves_are_demanded_and_shown_by_anyone(first: int, last: int) -> None:
     court = Court()
     id = demand(court, court.sealed(proof(first, last), UNIT))
     good = reply(id, first, last)
+    peaks, hashes = mmr_of(HASHES[:first]).peaks, b"".join(HASHES[first : last + 1])
+    assert leaves(id, peaks, hashes) == good
     for wrong in (
-        replace(good, leaves=good.leaves[32:]),
-        replace(good, leaves=good.leaves[1:]),
-        replace(good, leaves=bytes(32) + good.leaves[32:]),
-        replace(good, peaks=(*good.peaks, bytes(32))),
+        leaves(id, peaks, hashes[32:]),
+        leaves(id, peaks, hashes[1:]),
+        leaves(id, peaks, bytes(32) + hashes[32:]),
+        leaves(id, (*peaks, bytes(32)), hashes),
         replace(good, demand=bytes(32)),
-        reply(id, first, last, [bytes(32), *HASHES[1:]]) if first else replace(good, leaves=b""),
+        reply(id, first, last, [bytes(32), *HASHES[1:]]) if first else leaves(id, peaks, b""),
+        replace(good, answer=b"x"),
+        previous(id, b"x"),
     ):
         court.refuse(POOR, wrong)
     court.do(POOR, good)
@@ -104,7 +117,7 @@ def test_demands_that_change_nothing() -> None:
         (LEAVES, statement[:-1] + bytes([statement[-1] ^ 1]), "not signed"),
         (LEAVES, proof(0, 7).encode(), "another network"),
         (LEAVES, b"x", ""),
-        (2, statement, ""),
+        (6, statement, ""),
     ):
         court.refuse(WATCHER, Demand(court.next_sequence(), kind, of), why)
     court.refuse(POOR, Demand(1, LEAVES, statement), "balance")
@@ -114,16 +127,15 @@ def test_demands_that_change_nothing() -> None:
 
 def test_what_a_statement_continues_is_demanded_back_to_genesis() -> None:
     court = Court()
-    previous = court.sealed(proof(0, 7), UNIT)
+    shown = court.sealed(proof(0, 7), UNIT)
     for statement in (court.sealed(proof(8, 15), UNIT), court.sealed(MADE[13], UNIT)):
         id = demand(court, statement, PREVIOUS)
         other_unit = court.sealed(proof(0, 7), STAKERS[2])
         too_short = court.sealed(proof(0, 6), UNIT)
         other_root = court.sealed(replace(proof(0, 7), mmr_root=bytes(32)), UNIT)
         for wrong in (other_unit, too_short, other_root, statement, b"", bytes(32)):
-            court.refuse(POOR, Reply(id, (), b"", wrong))
-        court.refuse(POOR, Reply(id, (), b"", None))
-        court.do(POOR, Reply(id, (), b"", previous))
+            court.refuse(POOR, previous(id, wrong))
+        court.do(POOR, previous(id, shown))
 
 
 def test_a_stake_that_left_before_a_demand_ran_out_has_nothing_to_lose() -> None:
@@ -181,5 +193,5 @@ def test_a_proof_that_starts_at_an_anchor_continues_it() -> None:
     sealer = Sealer(court.network.id, court.network.profile, UNIT.public, UNIT.sign)
     statement = sealer.seal(open, 0).encode()
     demanded = demand(court, statement, PREVIOUS)
-    court.do(POOR, Reply(demanded, (), b"", id))
+    court.do(POOR, previous(demanded, id))
     court.do(POOR, reply(demand(court, statement), 8, 15))

@@ -13,17 +13,29 @@ from protocols import codec
 from protocols.codec import Value, encode
 from protocols.errors import Invalid
 from protocols.network import default_parameters
-from protocols.wire import evidence, ledger_tx
+from protocols.wire import demand, evidence, ledger_tx
+from protocols.wire.demand import (
+    ANSWERS,
+    ASSIGNMENT,
+    LEAVES,
+    PREVIOUS,
+    PUSH,
+    SCHEDULE,
+    SLOT,
+    read_answer,
+)
 from protocols.wire.evidence import decode_evidence, encode_evidence, evidence_bytes_max
 from protocols.wire.ledger_tx import ACTIONS, transaction_of
+from protocols.wire.record import Record
 from protocols.wire.vote import VOTE_BYTES_MAX, Vote
 from tests.protocols.machine.world import Key, item
 from tests.protocols.wire.cddl import Grammar
-from tests.protocols.wire.ledger_vectors import EVIDENCE, TRANSACTIONS, VOTE
+from tests.protocols.wire.ledger_vectors import DEMANDS, EVIDENCE, TRANSACTIONS, VOTE
 from tests.protocols.wire.test_vectors import edits, load
 
 TX_GRAMMAR = Grammar(Path(ledger_tx.__file__).with_suffix(".cddl"))
 EVIDENCE_GRAMMAR = Grammar(Path(evidence.__file__).with_suffix(".cddl"))
+DEMAND_GRAMMAR = Grammar(Path(demand.__file__).with_suffix(".cddl"))
 PARAMETERS = default_parameters()
 USER = Key.of("user")
 
@@ -54,6 +66,24 @@ def test_evidence_reads_and_writes_back(number: int) -> None:
     assert encode_evidence(EVIDENCE[number]) == blob
 
 
+@pytest.mark.parametrize("record", DEMANDS, ids=lambda record: type(record).__name__)
+def test_subjects_and_answers_read_and_write_back(record: Record) -> None:
+    blob = bytes.fromhex(load("demand")[type(record).__name__])
+    assert blob == record.encode()
+    assert type(record).decode(blob, size_max=9999) == record
+
+
+def test_every_kind_of_demand_has_its_answer() -> None:
+    kinds = (LEAVES, PREVIOUS, ASSIGNMENT, PUSH, SLOT, SCHEDULE)
+    answers = {type(record): record for record in DEMANDS}
+    for kind in kinds:
+        answer = answers[ANSWERS[kind]]
+        assert read_answer(kind, answer.encode(), PARAMETERS) == answer
+        other = answers[ANSWERS[kind - 1]]
+        with pytest.raises(Invalid):
+            read_answer(kind, other.encode(), PARAMETERS)
+
+
 def cases() -> list[tuple[str, Grammar, Callable[[bytes], Any], bytes]]:
     made: list[tuple[str, Grammar, Callable[[bytes], Any], bytes]] = [
         (
@@ -65,6 +95,15 @@ def cases() -> list[tuple[str, Grammar, Callable[[bytes], Any], bytes]]:
         for tx in TRANSACTIONS
     ]
     made.append(("vote", TX_GRAMMAR, lambda blob: Vote.decode(blob, size_max=9999), VOTE.encode()))
+    made += [
+        (
+            type(record).__name__,
+            DEMAND_GRAMMAR,
+            partial(type(record).decode, size_max=1 << 21),
+            record.encode(),
+        )
+        for record in DEMANDS
+    ]
     made += [
         (
             "evidence",

@@ -15,7 +15,7 @@ from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NetworkId, NodeKey, b64url
 from protocols.wire import batch, streams
 from protocols.wire.unit import UnsignedUnit
-from tests.protocols.wire.ledger_vectors import evidence_vectors, ledger_tx_vectors
+from tests.protocols.wire.ledger_vectors import demand_vectors, evidence_vectors, ledger_tx_vectors
 from tests.protocols.wire.sample import SCHEDULER, extend, message_item, sample_log
 
 FOLDER = Path(__file__).parents[3] / "protocols" / "vectors"
@@ -116,6 +116,7 @@ def unit_vectors() -> Any:
 FILES = {
     "assignment.json": assignment_vectors,
     "batch.json": batch_vectors,
+    "demand.json": demand_vectors,
     "evidence.json": evidence_vectors,
     "ledger_tx.json": ledger_tx_vectors,
     "streams.json": streams_vectors,
