@@ -17,10 +17,13 @@ from aonode.env import Env, TaskStatus
 from aonode.net.admission import Admission, Arrivals
 from aonode.net.batcher import Batcher
 from aonode.net.own_streams import OwnStreams
+from aonode.net.statements import Statements
 from aonode.ops import log
 from aonode.ops.metrics import Metrics
 from aonode.ports import Door, Engine, Signer, Store, Verdict, Wire
+from aonode.roles.book import BookRole
 from aonode.roles.compute import ComputeRole
+from aonode.roles.ledger import LedgerRole, LedgerViews
 from aonode.roles.messenger import MessengerRole
 from aonode.roles.modules import Modules
 from aonode.roles.release import Release
@@ -31,17 +34,24 @@ from aonode.roles.segments import Segments
 from aonode.roles.sessions import Sessions
 from aonode.roles.units import Units
 from protocols.errors import Invalid
-from protocols.ids import NodeKey, address_of, b64url
+from protocols.ids import NodeKey, ProcessId, address_of, b64url
+from protocols.ledger.process import ledger_process
+from protocols.machine.book import Book
 from protocols.machine.delivery import Delivery
 from protocols.machine.effects import Event
 from protocols.machine.evaluation import Evaluation
 from protocols.machine.events import (
     Evaluated,
     Extended,
+    LedgerMoved,
     PeersChanged,
+    PostAsked,
+    ProofSealed,
     Scheduled,
     UnitSeen,
+    VoteArrived,
 )
+from protocols.machine.ledger import Ledger
 from protocols.machine.replica import Replica
 from protocols.machine.slot_log import SlotLog
 from protocols.network import Network
@@ -50,6 +60,8 @@ from protocols.wire.item import Item
 from protocols.wire.topics import Protocol, Topic
 from protocols.wire.unit import UnitAnnouncement
 
+LEDGER_POLL_SECONDS = 1.0
+"""Between attempts to give the ledger its slot 0."""
 PEERS_POLL_SECONDS = 0.25
 """How often the wire's connections are compared with what the machines were told."""
 
@@ -129,6 +141,7 @@ class Node:
         self.scheduler: SchedulerRole | None = None
         self.messenger: MessengerRole | None = None
         self.compute: ComputeRole | None = None
+        self._ledger: LedgerRole | None = None
         self.ledger: LedgerApi | None = None
         self.watcher: WatcherApi | None = None
         self.proofs: ProofsApi | None = None
@@ -143,6 +156,9 @@ class Node:
         self._build_replica()
         self._modules = Modules(wire=parts.wire, replica=self.replica, admission=self._admission)
         self._segments = self._build_segments() if network.ledger is not None else None
+        if network.ledger is not None:
+            self._build_ledger(network.ledger)
+            self._build_book()
         if "scheduler" in roles:
             self._build_scheduler(sole_copy)
         if "compute" in roles:
@@ -175,6 +191,15 @@ class Node:
         self._release.translators[Protocol.LOG] = self._admission.log_arrived
         self.replica.serve(self._parts.wire)
 
+    def _build_book(self) -> None:
+        machine = Book()
+        role = BookRole(machine=machine, db=self._parts.db)
+        role.recover()
+        self.proofs = role
+        runner = self._runner("book", machine, LedgerMoved, ProofSealed, VoteArrived)
+        statements = Statements(network=self.network, book=machine, heard=runner.post)
+        self._subscribe(Topic.PROOFS, statements.proofs_door)
+
     def _build_segments(self) -> Segments:
         parts = self._parts
         assert parts.engine is not None, "verdicts of the ledger need an engine"
@@ -188,6 +213,28 @@ class Node:
         self._release.run_segment = segments.run_segment
         self._release.audit = segments.audit
         return segments
+
+    def _build_ledger(self, ledger: ProcessId) -> None:
+        parts = self._parts
+        machine = Ledger(
+            network=self.network,
+            key=parts.signer.key,
+            sign=parts.signer.sign,
+            views=LedgerViews(ledger, self.replica).views(),
+        )
+        role = self.ledger = self._ledger = LedgerRole(
+            machine=machine,
+            db=parts.db,
+            sign_once=parts.sign_once,
+            replica=self.replica,
+            parameters=self.network.parameters,
+        )
+        role.recover()
+        role.runner = self._runner(
+            "ledger", machine, Extended, VoteArrived, PostAsked, PeersChanged, UnitSeen
+        )
+        self._release.observers[LedgerMoved] = role.moved
+        self._subscribe(Topic.VOTES, self._admission.votes_door)
 
     def _build_scheduler(self, sole_copy: bool) -> None:
         parts = self._parts
@@ -221,6 +268,8 @@ class Node:
             profile=parts.engine.profile,
             key=parts.signer.key,
             sign=parts.signer.sign,
+            seals=self.network.ledger is not None,
+            ledger=self.network.ledger,
         )
         self._sessions = Sessions(
             env=parts.env,
@@ -237,7 +286,7 @@ class Node:
             parameters=self.network.parameters,
         )
         role.recover()
-        role.runner = self._runner("compute", machine, Extended)
+        role.runner = self._runner("compute", machine, Extended, LedgerMoved)
         role.serve(parts.wire)
         self._release.execute = role.execute
         self._release.observers[Evaluated] = role.evaluated
@@ -255,6 +304,7 @@ class Node:
             parameters=self.network.parameters,
             sign=parts.signer.sign,
             units=self.network.units,
+            ledger=self.network.ledger,
         )
         machine.recover(role.deliveries(), self.replica.logs(), self.replica.find, role.orders())
         role.runner = self._runner(
@@ -287,6 +337,7 @@ class Node:
             slots=self._slots_arrived,
             units=self._units.seen,
             offers=self._offer if "scheduler" in self.roles else None,
+            votes=self._vote_heard if self.network.ledger is not None else None,
         )
 
     def _slots_arrived(self, event: Event) -> None:
@@ -302,8 +353,18 @@ class Node:
         self.registry.slots_followed.inc(len(event.slots))
 
     def _unit_heard(self, event: UnitSeen) -> None:
+        self._post_to_listeners(event)
+
+    def _vote_heard(self, event: VoteArrived) -> bool:
+        counts = self._ledger is not None and self._ledger.is_staked(event.vote.value.key)
+        if counts:
+            self._post_to_listeners(event)
+        return counts
+
+    def _post_to_listeners(self, event: Event) -> None:
+        """Hand over what gossip brought; a runner with a full inbox does without."""
         for runner in self._hub.runners:
-            if UnitSeen in runner.listens:
+            if type(event) in runner.listens:
                 runner.post(event)
 
     # Life
@@ -324,6 +385,7 @@ class Node:
                     await nursery.start(runner.run)
                 nursery.start_soon(self._watch_peers)
                 nursery.start_soon(self._units.run)
+                nursery.start_soon(self._begin_ledger)
                 task_status.started()
         finally:
             self.close()
@@ -334,6 +396,23 @@ class Node:
             self._sessions.close()
         self._parts.db.close()
         self._parts.sign_once.close()
+
+    async def _begin_ledger(self) -> None:
+        """On the node that keeps its log: give the ledger its slot 0, once and for ever."""
+        item = ledger_process(self.network)
+        if (
+            item is None
+            or self.scheduler is None
+            or self.network.ledger_scheduler != address_of(self.key)
+        ):
+            return
+        while self.replica.chain(ProcessId(item.id)) is None:
+            try:
+                # An item that has its slot gets the same one again.
+                await self.scheduler.schedule(item)
+            except Invalid as error:
+                self._log.warning("ledger", detail=f"it has no slot 0 yet: {error}")
+            await trio.sleep(LEDGER_POLL_SECONDS)
 
     async def _watch_peers(self) -> None:
         told: tuple[NodeKey, ...] = ()

@@ -28,6 +28,7 @@ from protocols.machine.events import (
     ReceiptsArrived,
     SlotsArrived,
     UnitSeen,
+    VoteArrived,
 )
 from protocols.network import Network
 from protocols.trust import Claimed, Verified
@@ -58,6 +59,8 @@ class Arrivals:
     slots: Callable[[Event], object]
     units: Callable[[UnitSeen], object]
     offers: Callable[[Verified[Item], NodeKey], object] | None = None
+    votes: Callable[[VoteArrived], bool] | None = None
+    """False for a vote that does not count here."""
 
 
 class Admission:
@@ -116,6 +119,16 @@ class Admission:
             return Verdict.IGNORE
         self._arrivals.units(UnitSeen(unit))
         return Verdict.ACCEPT
+
+    def votes_door(self, sender: NodeKey, payload: bytes) -> Verdict:
+        """A staker's vote, by itself. One signature: checked on the spot."""
+        assert self._arrivals.votes is not None, "votes are heard on a network with a ledger"
+        vote = verification.check_vote(payload, self._network.id)
+        if vote.value.key != sender:
+            raise Invalid(
+                Reason.WRONG_SENDER, f"{b64url(sender)} gossiped a vote of {b64url(vote.value.key)}"
+            )
+        return Verdict.ACCEPT if self._arrivals.votes(VoteArrived(vote)) else Verdict.IGNORE
 
     def _take(self, queue: trio.MemorySendChannel[T], claimed: T) -> Verdict:
         try:

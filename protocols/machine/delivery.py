@@ -11,7 +11,9 @@ Rule 3: pushed items are a pure function of the outbox entry (`pushed`), so doin
            OPEN --Extended shows it--> FOLLOWED (`pushing`) --quorum--> rows of what it sends, OPEN
            OPEN --its outbox entry has a slot by another messenger--> forgotten
 
-A delivery row holds the raw item and nothing else: how far it has come is in the log.
+A delivery row holds the raw item and nothing else: how far it has come is in the log. A
+transaction of the ledger has no outcome to wait for: it is delivered once it has its slot. No
+process sends any: what this node pushes is signed by this node, whose coins are its own.
 """
 
 from __future__ import annotations
@@ -46,7 +48,7 @@ from protocols.machine.events import (
     UnitSeen,
 )
 from protocols.machine.outbound import OPEN_MAX, Outbound
-from protocols.wire.pushed import (
+from protocols.machine.pushed import (
     Parent,
     entry_of,
     is_spawned,
@@ -86,10 +88,13 @@ class Delivery:
         parameters: Parameters,
         sign: Callable[[bytes], bytes],
         units: Sequence[Unit] = (),
+        ledger: ProcessId | None = None,
     ) -> None:
-        """`sign` is the node's Ed25519 signature; `units` are those of the network file."""
+        """`sign` is the node's Ed25519 signature; `units` are those of the network file, `ledger`
+        its ledger."""
         self._key = key
         self._sign = sign
+        self._ledger = ledger
         self._directory = Directory(parameters=parameters, units=units)
         self._outbound = Outbound(
             inline_bytes_max=parameters.inline_bytes_max,
@@ -297,6 +302,8 @@ class Delivery:
     ) -> list[Effect]:
         """One of our items has its slot: its outcome is next."""
         process, nonce = place
+        if process == self._ledger:
+            return [delivered_row(item.id)]
         outcome = Outcome(item.id, root_of(item, self._key), assignment)
         self._pushing.follow(process, nonce, outcome)
         if not is_spawned(item, self._key):
@@ -322,8 +329,7 @@ class Delivery:
                 if found.push is not None:
                     effects.append(delivered_row(item.id))
                 else:
-                    outcome = Outcome(item.id, root_of(item, self._key), None)
-                    self._pushing.follow(found.process, fate.nonce, outcome)
+                    effects += self._follow(item, (found.process, fate.nonce), None, now)
             elif fate.refusal is not None and found.attempts == 1:
                 detail = f"its scheduler does not take item {b64url(item.id)}: {fate.refusal}"
                 effects.append(Alarm(Reason.UNAVAILABLE, found.process, detail))
@@ -358,6 +364,8 @@ class Delivery:
     def _follow_assigned(self, assignment: Assignment) -> list[Effect]:
         """We asked for this slot, so its outcome is ours to push. Its chain of pushes begins with
         the item, also after a restart: what is pushed must not depend on that."""
+        if assignment.process == self._ledger:
+            return []
         outcome = Outcome(assignment.id, assignment.assigned, assignment.id)
         if self._pushing.follow(assignment.process, assignment.nonce, outcome):
             return [delivery_row(assignment.item)]
@@ -408,6 +416,8 @@ class Delivery:
 
     def _push(self, item: Item, parent: ItemId, now: int) -> list[Effect]:
         """Deliver an item of our own; durable from here on."""
+        if item.target is not None and ProcessId(item.target) == self._ledger:
+            return self._cannot_deliver(parent, "a process has no account on the ledger")
         if self._has(item.id):
             return []
         try:

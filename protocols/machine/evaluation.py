@@ -72,9 +72,12 @@ class Evaluation:
         key: NodeKey,
         sign: Callable[[bytes], bytes],
         seals: bool = False,
+        ledger: ProcessId | None = None,
     ) -> None:
         """`profile` is the engine's 32-byte id; `sign` the node's Ed25519 signature. `seals`:
-        the network has a ledger, so receipts are gathered in state proofs."""
+        the network has a ledger, so receipts are gathered in state proofs. `ledger` itself is
+        folded by every node and evaluated by none."""
+        self.ledger = ledger
         self._network = network
         self._parameters = parameters
         self._profile = profile
@@ -118,7 +121,7 @@ class Evaluation:
         match event:
             case Started():
                 return [effect for state in self._processes.values() for effect in state.run()]
-            case Extended(process=process, slots=slots):
+            case Extended(process=process, slots=slots) if process != self.ledger:
                 state = self._of(process)
                 state.tip = max(state.tip, slots[-1].nonce)
                 return state.run()

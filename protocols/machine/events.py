@@ -274,6 +274,8 @@ class PostAsked(Event):
     it durable and sends it to the ledger's scheduler until it has a slot."""
 
     item: Item
+    ticket: int | None = None
+    """Answered by Reply(ticket) with the item's id, once it is durable."""
 
 
 @dataclass(frozen=True, slots=True)
