@@ -75,6 +75,15 @@ class ReplicaApi(Protocol):
         """Keep a verified Module item and serve it to peers; raises Invalid."""
 
 
+@dataclass(frozen=True, slots=True)
+class LeafRange:
+    """Leaf hashes of some slots in a row, and what it takes to reach MMR roots from them."""
+
+    peaks: tuple[bytes, ...]
+    """Of the range before the first one."""
+    leaves: tuple[bytes, ...]
+
+
 class ComputeApi(Protocol):
     """A compute unit's results."""
 
@@ -85,6 +94,9 @@ class ComputeApi(Protocol):
         self, process: ProcessId, first: int, last: int, limit: int, *, reverse: bool = False
     ) -> list[EvaluatedSlot]:
         """Already evaluated slots with first <= nonce <= last."""
+
+    def leaves(self, process: ProcessId, first: int, last: int) -> LeafRange:
+        """Leaf hashes of slots first..last, as far as they are evaluated."""
 
     async def dry_run(self, process: ProcessId, call: bytes) -> SlotResult: ...
 
@@ -194,6 +206,7 @@ __all__ = [
     "EvaluatedSlot",
     "HeardProof",
     "ItemId",
+    "LeafRange",
     "LedgerApi",
     "MessengerApi",
     "NodeApi",

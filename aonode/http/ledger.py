@@ -107,8 +107,9 @@ class _Ledger:
         return json_response({"slot": state.totals().slot, "cases": rows})
 
     async def slots(self, request: Request) -> Response:
-        """What the fold did in recent slots: `from`, `limit`; or the slot of `item`, awaited for
-        `wait_ms`."""
+        """What the fold did: `from`, `limit`; or in the slot of `item`, awaited for `wait_ms`.
+
+        What it did long ago is not remembered: those slots are left out; go on from `next`."""
         process, ledger = ledger_of(self._node)
         limit = integer_of(request, "limit", SLOTS_LIMIT, least=1, most=SLOTS_LIMIT_MAX)
         first = integer_of(request, "from", 0, least=0, most=SLOT_MAX)
@@ -122,7 +123,7 @@ class _Ledger:
             limit = 1
         last = ledger.state().totals().slot
         rows = [_slot_json(row) for row in ledger.recent(first, limit)]
-        return json_response({"last": last, "slots": rows})
+        return json_response({"last": last, "next": min(first + limit, last + 1), "slots": rows})
 
     async def checkpoint(self, request: Request) -> Response:
         """The last final checkpoint. `stakes=1` adds proofs of the totals, of every stake and of

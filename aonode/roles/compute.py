@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator, Iterator
 
 import trio
 
-from aonode.api import EvaluatedSlot
+from aonode.api import EvaluatedSlot, LeafRange
 from aonode.ports import SlotResult, Store, Wire
 from aonode.roles.replica import ReplicaRole
 from aonode.roles.runner import Runner
 from aonode.roles.sessions import Sessions
 from aonode.roles.waiters import Waiters
 from protocols import keyspace
+from protocols.accumulator import Mmr
 from protocols.errors import Invalid, Reason
 from protocols.ids import NodeKey, ProcessId, b64url
 from protocols.keyspace import Prefix
@@ -21,6 +22,7 @@ from protocols.machine.evaluation import Evaluation
 from protocols.machine.events import Evaluated
 from protocols.machine.results import result_parts
 from protocols.network import Parameters
+from protocols.wire.proof import block_end_before
 from protocols.wire.streams import ResultEntry, ResultRequest, encode_results
 from protocols.wire.topics import Protocol
 
@@ -133,6 +135,21 @@ class ComputeRole:
         start, stop = keyspace.nonce_range(Prefix.RESULT, process, first, top)
         rows = self._db.scan(start, stop, limit=limit, reverse=reverse)
         return [self._stored(keyspace.nonce_of(key), row) for key, row in rows]
+
+    def leaves(self, process: ProcessId, first: int, last: int) -> LeafRange:
+        top = min(last, self._evaluated.get(process, -1))
+        if first > top:
+            return LeafRange((), ())
+        end = block_end_before(first, self._parameters.proof_every)
+        mmr = Mmr()
+        if end is not None:
+            stored = self._db.get(keyspace.mmr_key(process, end))
+            assert stored is not None, f"no MMR row for block end {end}, which is evaluated"
+            mmr = Mmr.decode(stored)
+        rows = self._db.scan(*keyspace.nonce_range(Prefix.LEAF, process, mmr.count, top))
+        hashes = tuple(row for _, row in rows)
+        before = first - mmr.count
+        return LeafRange(mmr.extend(hashes[:before]).peaks, hashes[before:])
 
     async def dry_run(self, process: ProcessId, call: bytes) -> SlotResult:
         return await self._sessions.dry_run(process, call)

@@ -12,7 +12,7 @@ from typing import Any
 
 import trio
 
-from aonode.api import EvaluatedSlot, LedgerApi, ProofsApi, WatcherApi
+from aonode.api import EvaluatedSlot, LeafRange, LedgerApi, ProofsApi, WatcherApi
 from aonode.crypto.signers import Ed25519Signer, sign_item
 from aonode.crypto.verify import verify_item
 from aonode.ports import SlotResult
@@ -300,6 +300,11 @@ class FakeCompute:
     ) -> list[EvaluatedSlot]:
         rows = [row for row in self._catch_up(process) if first <= row.nonce <= last]
         return (rows[::-1] if reverse else rows)[:limit]
+
+    def leaves(self, process: ProcessId, first: int, last: int) -> LeafRange:
+        rows = self._catch_up(process)[first : last + 1]
+        hashes = tuple(Receipt.decode(row.receipt).leaf.hash() for row in rows)
+        return LeafRange(self._mmrs[process][first].peaks if hashes else (), hashes)
 
     async def dry_run(self, process: ProcessId, call: bytes) -> SlotResult:
         data = codec.decode(call, size_max=1 << 20)

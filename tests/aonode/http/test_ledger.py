@@ -7,9 +7,11 @@ from typing import Any
 import httpx
 import pytest
 
+from aonode.api import HeardProof
 from aonode.http import everywhere
 from aonode.http.challenges import ACCUSATION_BYTES_MAX
 from aonode.http.ledger import PROVE_MAX
+from protocols.accumulator import Mmr
 from protocols.ids import ItemId, b64url, unb64url
 from protocols.ledger.entries import Account, Bond, Case, Totals
 from protocols.ledger.state import check_entry
@@ -17,8 +19,16 @@ from protocols.ledger.trie import EntryProof
 from protocols.wire.evidence import statement_id
 from protocols.wire.item import decode_item
 from protocols.wire.ledger_tx import Checkpoint, Register, Transfer, Unbond, transaction_of
+from protocols.wire.proof import Receipt
 from protocols.wire.unit import UnsignedUnit
-from tests.aonode.fake_ledger import RICH, STAKE, FakeLedger, FakeWatcher, with_ledger
+from tests.aonode.fake_ledger import (
+    RICH,
+    STAKE,
+    FakeLedger,
+    FakeProofs,
+    FakeWatcher,
+    with_ledger,
+)
 from tests.aonode.fakes import NOW_MS, FakeNetwork, FakeNode, signer, spawned
 
 
@@ -235,3 +245,36 @@ async def test_a_node_that_does_not_watch_says_who_does(world: World) -> None:
     world.node.watcher = None
     told = await world.post("/challenges", await receipt_of(world), 503)
     assert "ask a compute unit" in told["error"]
+
+
+async def test_heard_proofs_and_leaves(world: World) -> None:
+    process = spawned(world.fake, 5)
+    world.node.proofs = proofs = FakeProofs()
+    proofs.rows = [(process, 3, HeardProof(b"one", 2)), (process, 5, HeardProof(b"two", 4))]
+    path = f"/proofs/{b64url(process)}"
+    told = await world.get(path)
+    assert told["key"] == b64url(world.node.key)
+    assert told["proofs"] == [
+        {"proof": b64url(b"one"), "tick": 2},
+        {"proof": b64url(b"two"), "tick": 4},
+    ]
+    later = await world.get(path, **{"from": 4})
+    assert [row["tick"] for row in later["proofs"]] == [4]
+    assert len((await world.get(path, limit=1))["proofs"]) == 1
+
+
+async def test_leaves_give_the_roots_of_receipts(world: World) -> None:
+    process = spawned(world.fake, 5)
+    told = await world.get(f"/leaves/{b64url(process)}", **{"from": 3, "to": 9})
+    leaves = unb64url(told["leaves"])
+    peaks = tuple(unb64url(each) for each in told["peaks"])
+    mmr = Mmr(3, peaks).extend([leaves[at : at + 32] for at in range(0, len(leaves), 32)])
+    assert world.node.compute is not None
+    receipt = Receipt.decode((await world.node.compute.result(process, 5, 1)).receipt)
+    assert (mmr.count, mmr.root()) == (6, receipt.mmr_root)
+    beyond = await world.get(f"/leaves/{b64url(process)}", **{"from": 99, "to": 99})
+    assert (beyond["peaks"], beyond["leaves"]) == ([], "")
+    await world.get(f"/leaves/{b64url(process)}", 413, to=1 << 20)
+    await world.get(f"/leaves/{b64url(process)}", 400, **{"from": 5, "to": 3})
+    world.node.compute = None
+    assert "ask a compute unit" in (await world.get(f"/leaves/{b64url(process)}", 503))["error"]
