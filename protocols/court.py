@@ -184,6 +184,26 @@ def last_leaf(statement: Statement) -> int:
     return statement.slot if isinstance(statement, Receipt) else statement.last
 
 
+def leaves_of(
+    statement: Statement, peaks: tuple[bytes, ...], hashes: bytes, parameters: Parameters
+) -> tuple[bytes, ...]:
+    """Leaf hashes, one after another, from a statement's first leaf to its last. Raises Invalid
+    unless they follow these peaks and give every MMR root that the statement names."""
+    roots = roots_of(statement, parameters)
+    first, last = first_leaf(statement, parameters), last_leaf(statement)
+    if len(hashes) != 32 * (last - first + 1):
+        raise void(f"{len(hashes)} bytes are not the leaf hashes of {first}..{last}")
+    leaves = tuple(hashes[at : at + 32] for at in range(0, len(hashes), 32))
+    if isinstance(statement, Receipt) and leaves[-1] != statement.leaf.hash():
+        raise void("the last leaf is not the receipt's")
+    mmr = peaks_before(first, peaks)
+    for leaf in (None, *leaves):
+        mmr = mmr if leaf is None else mmr.append(leaf)
+        if roots.get(mmr.count) not in (None, mmr.root()):
+            raise void(f"these leaves do not give the statement's root of {mmr.count} leaves")
+    return leaves
+
+
 def claim_of(accused: bytes, court: Court) -> Claim:
     """What an encoded statement, or the anchor with this id, answers for. Raises Invalid."""
     if len(accused) == 32:

@@ -11,19 +11,19 @@ from typing import Generic, TypeVar
 
 from protocols.ids import NodeKey
 
-T = TypeVar("T", covariant=True)
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Claimed(Generic[T]):
+class Claimed(Generic[T_co]):
     """Decoded and within bounds, but no signature checked. `sender` is who handed it over."""
 
-    value: T
+    value: T_co
     sender: NodeKey
 
 
 @dataclass(frozen=True, slots=True)
-class Verified(Generic[T]):
+class Verified(Generic[T_co]):
     """Every signature in `value` has been checked over the bytes it was read from."""
 
-    value: T
+    value: T_co

@@ -11,7 +11,7 @@ from protocols.court import (
     accepted_statement,
     first_leaf,
     last_leaf,
-    peaks_before,
+    leaves_of,
     roots_of,
     scheduled,
     shown_item,
@@ -54,7 +54,8 @@ def check_answer(draft: Draft, demanded: Demanded, blob: bytes) -> None:
     answer = read_answer(demanded.kind, blob, draft.rules.parameters)
     match answer:
         case LeavesAnswer():
-            _leaves(draft, _statement(draft, demanded), answer)
+            statement = _statement(draft, demanded)
+            leaves_of(statement, answer.peaks, answer.leaves, draft.rules.parameters)
         case PreviousAnswer():
             _previous(draft, _statement(draft, demanded), answer)
         case AssignmentAnswer():
@@ -75,23 +76,6 @@ def _statement(draft: Draft, demanded: Demanded) -> Statement:
     if demanded.kind == ASSIGNMENT:
         raw = StatementSlot.decode(raw, size_max=KEPT_BYTES_MAX).statement
     return accepted_statement(raw, draft.court())
-
-
-def _leaves(draft: Draft, statement: Statement, answer: LeavesAnswer) -> None:
-    """These leaves give every MMR root that the statement names."""
-    roots = roots_of(statement, draft.rules.parameters)
-    first, last = first_leaf(statement, draft.rules.parameters), last_leaf(statement)
-    raw = answer.leaves
-    leaves = [raw[at : at + 32] for at in range(0, len(raw), 32)]
-    if len(raw) % 32 or len(leaves) != last - first + 1:
-        raise refused(f"{len(raw)} bytes are not the leaf hashes of {first}..{last}")
-    if isinstance(statement, Receipt) and leaves[-1] != statement.leaf.hash():
-        raise refused("the last leaf is not the receipt's")
-    mmr = peaks_before(first, answer.peaks)
-    for leaf in (None, *leaves):
-        mmr = mmr if leaf is None else mmr.append(leaf)
-        if roots.get(mmr.count) not in (None, mmr.root()):
-            raise refused(f"these leaves do not give the statement's root of {mmr.count} leaves")
 
 
 def _previous(draft: Draft, statement: Statement, answer: PreviousAnswer) -> None:

@@ -12,7 +12,7 @@ import pytest
 from protocols import codec
 from protocols.codec import Value
 from protocols.errors import Invalid
-from protocols.wire import batch, streams
+from protocols.wire import batch, proof_streams, streams
 from protocols.wire.assignment import Chain, assignment_of, slot_of
 from protocols.wire.batch import ASSIGNMENT_BYTES_MAX
 from protocols.wire.item import decode_item
@@ -62,8 +62,33 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
     "assign_request": lambda blob: streams.AssignRequest.decode(blob).encode(),
     "assign_answer": lambda blob: streams.AssignAnswer.decode(blob).encode(),
     "assign_answer_refused": lambda blob: streams.AssignAnswer.decode(blob).encode(),
+    "leaves_request": lambda blob: proof_streams.LeavesRequest.decode(blob).encode(),
+    "proofs_request": lambda blob: proof_streams.ProofsRequest.decode(blob).encode(),
+    "proofs_request_named": lambda blob: proof_streams.ProofsRequest.decode(blob).encode(),
 }
-RULES = {"heads_request_named": "heads-request", "assign_answer_refused": "assign-answer"}
+RULES = {
+    "heads_request_named": "heads-request",
+    "assign_answer_refused": "assign-answer",
+    "proofs_request_named": "proofs-request",
+}
+JOINED: dict[str, tuple[str, Callable[[list[bytes]], tuple[bytes, ...] | None]]] = {
+    "result_answer": (
+        "results",
+        lambda frames: streams.encode_results(
+            streams.decode_results(frames, outcome_bytes_max=1 << 20)
+        ),
+    ),
+    "leaves_answer": (
+        "leaves-answer",
+        lambda frames: (
+            (answer := proof_streams.decode_leaves(frames)) and proof_streams.encode_leaves(answer)
+        ),
+    ),
+    "proofs_answer": (
+        "proofs-answer",
+        lambda frames: proof_streams.ProofsAnswer.decode(frames).encode(),
+    ),
+}
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -74,13 +99,31 @@ def test_stream_vectors_read_and_write_back(name: str) -> None:
     assert Grammar(WIRE / "streams.cddl").matches(rule, codec.decode(blob, size_max=1 << 20))
 
 
-def test_joined_results_match_their_grammar() -> None:
-    frames = [bytes.fromhex(frame) for frame in load("streams")["result_answer"]]
+@pytest.mark.parametrize("name", JOINED)
+def test_joined_answers_read_and_write_back(name: str) -> None:
+    rule, again = JOINED[name]
+    frames = [bytes.fromhex(frame) for frame in load("streams")[name]]
     grammar = Grammar(WIRE / "streams.cddl")
     assert all(grammar.matches("part", codec.decode(frame, size_max=1 << 20)) for frame in frames)
     joined = streams.join(frames, size_max=1 << 20)
     assert joined is not None
-    assert grammar.matches("results", codec.decode(joined, size_max=1 << 20))
+    assert grammar.matches(rule, codec.decode(joined, size_max=1 << 20))
+    assert again(frames) == tuple(frames)
+
+
+@pytest.mark.parametrize("name", JOINED)
+def test_joined_answers_and_their_grammar_agree_on_what_is_wrong(name: str) -> None:
+    rule, again = JOINED[name]
+    joined = streams.join([bytes.fromhex(each) for each in load("streams")[name]], size_max=1 << 20)
+    assert joined is not None
+    grammar = Grammar(WIRE / "streams.cddl")
+    for edit in edits(codec.decode(joined, size_max=1 << 20)):
+        try:
+            again(list(streams.cut(codec.encode(edit))))
+            accepted = True
+        except Invalid:
+            accepted = False
+        assert accepted == grammar.matches(rule, edit), edit
 
 
 def test_batches_match_their_grammar() -> None:

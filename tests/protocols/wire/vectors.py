@@ -13,7 +13,8 @@ from typing import Any
 
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NetworkId, NodeKey, b64url
-from protocols.wire import batch, streams
+from protocols.wire import batch, proof_streams, streams
+from protocols.wire.demand import LeavesAnswer
 from protocols.wire.unit import UnsignedUnit
 from tests.protocols.wire.ledger_vectors import demand_vectors, evidence_vectors, ledger_tx_vectors
 from tests.protocols.wire.sample import SCHEDULER, extend, message_item, sample_log
@@ -77,6 +78,9 @@ def streams_vectors() -> Any:
     assignment = slots[1].assignment.item.raw
     refusal = Invalid(Reason.UNKNOWN_ITEM, "no item of this id is known here")
     result = streams.ResultEntry(b"receipt", b'{"Output":""}')
+    leaves = LeavesAnswer((bytes([1]) * 32, bytes([2]) * 32), bytes([3]) * 64)
+    unit = NodeKey(SCHEDULER.key)
+    proofs = proof_streams.ProofsAnswer((b"proof", b"another"), (b"vote",))
     return {
         "item_request": streams.ItemRequest(item).encode().hex(),
         "log_request": streams.LogRequest(process, 3, 700, 1 << 20).encode().hex(),
@@ -93,6 +97,11 @@ def streams_vectors() -> Any:
         "assign_request": streams.AssignRequest(process, item, ("Data", "Tags")).encode().hex(),
         "assign_answer": streams.AssignAnswer(assignment, None).encode().hex(),
         "assign_answer_refused": streams.AssignAnswer(None, refusal).encode().hex(),
+        "leaves_request": proof_streams.LeavesRequest(b"statement").encode().hex(),
+        "leaves_answer": [frame.hex() for frame in proof_streams.encode_leaves(leaves)],
+        "proofs_request": proof_streams.ProofsRequest(None, None, 0, False).encode().hex(),
+        "proofs_request_named": proof_streams.ProofsRequest(process, unit, 64, True).encode().hex(),
+        "proofs_answer": [frame.hex() for frame in proofs.encode()],
     }
 
 
