@@ -14,6 +14,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from protocols.accumulator import Mmr, mmr_of, mmr_prove
 from protocols.court import first_leaf, roots_of
@@ -49,9 +50,32 @@ class Finding:
     slots: range = range(0)
 
 
+class OwnLeaves(Protocol):
+    """What this node has evaluated of one process, from slot 0 on; in memory, or read from disk
+    where it is looked at."""
+
+    @property
+    def leaves(self) -> Sequence[Leaf]: ...
+
+    @property
+    def hashes(self) -> Sequence[bytes]:
+        """Of the leaves."""
+
+    @property
+    def heads(self) -> Sequence[bytes]:
+        """Log head after each slot."""
+
+    @property
+    def roots(self) -> Sequence[bytes]:
+        """MMR root by number of leaves."""
+
+    def head_before(self, slot: int) -> bytes:
+        """Log head before a slot."""
+
+
 @dataclass(slots=True)
 class Own:
-    """What this node has evaluated of one process, from slot 0 on."""
+    """`OwnLeaves` in memory."""
 
     head_genesis: bytes
     leaves: list[Leaf] = field(default_factory=list)
@@ -80,7 +104,7 @@ def last_slot(statement: Statement) -> int:
     return statement.slot if isinstance(statement, Receipt) else statement.last
 
 
-def check(statement: Statement, own: Own, parameters: Parameters) -> Finding:
+def check(statement: Statement, own: OwnLeaves, parameters: Parameters) -> Finding:
     """Compare a statement (`Statement.check` has passed) with the own leaves."""
     last, first = last_slot(statement), first_leaf(statement, parameters)
     if len(own.leaves) <= last:
@@ -128,7 +152,7 @@ def segment_start(slot: int, parameters: Parameters) -> int:
     return slot // parameters.root_every * parameters.root_every
 
 
-def first_wrong(theirs: Sequence[bytes], first: int, own: Own) -> int | None:
+def first_wrong(theirs: Sequence[bytes], first: int, own: OwnLeaves) -> int | None:
     """The first slot whose leaf differs, when `theirs` are leaf hashes from slot `first` on."""
     for slot, leaf in enumerate(theirs, first):
         if leaf != own.hashes[slot]:
@@ -151,7 +175,7 @@ class Log:
 def accuse(
     accused: bytes,
     theirs: Sequence[bytes],
-    own: Own,
+    own: OwnLeaves,
     *,
     log: Log,
     parameters: Parameters,
@@ -194,14 +218,14 @@ def accuse(
     )
 
 
-def bad_state_root(accused: bytes, own: Own) -> BadLeaf:
+def bad_state_root(accused: bytes, own: OwnLeaves) -> BadLeaf:
     """Evidence for STATE_ROOT: its own last leaf says another root."""
     last = last_slot(statement_of(accused))
     path = mmr_prove(own.hashes[: last + 1], last).encode()
     return BadLeaf(accused, last, own.leaves[last].encode(), path)
 
 
-def wrong_sum(accused: bytes, own: Own, parameters: Parameters) -> WrongSum:
+def wrong_sum(accused: bytes, own: OwnLeaves, parameters: Parameters) -> WrongSum:
     """Evidence for SUM: its leaves, whose fuel adds up to something else."""
     statement = statement_of(accused)
     first, last = first_leaf(statement, parameters), last_slot(statement)
