@@ -21,7 +21,7 @@ import msgspec
 
 from aonode.toml_files import read_toml, toml
 from protocols.errors import Invalid, Reason
-from protocols.network import ROLES, Network, check_keys, parse_network
+from protocols.network import ROLES, ROLES_DEFAULT, Network, check_keys, parse_network
 
 ENVIRONMENT_PREFIX = "AONODE_"
 CONFIG_VARIABLE = "AONODE_CONFIG"
@@ -36,18 +36,21 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Directory of keys, stores and compiled code."""
     network: str = "network.toml"
     """Path of the network file."""
-    roles: tuple[str, ...] = ROLES
-    """Any of messenger, scheduler, compute. Every node keeps a replica."""
+    roles: tuple[str, ...] = ROLES_DEFAULT
+    """Any of messenger, scheduler, compute, watcher. Every node keeps a replica, and follows the
+    ledger."""
     listen: str = "/ip4/127.0.0.1/tcp/0"
     """Multiaddress for peers; port 0 takes a free one."""
     bootstrap: tuple[str, ...] = ()
     """Multiaddresses to dial first; the network file's unless stated."""
     http_host: str = "127.0.0.1"
-    """Address of the three HTTP ports."""
+    """Address of all HTTP ports."""
     messenger_port: int = 3005
     scheduler_port: int = 9000
     compute_port: int = 6363
     """HTTP ports as AO's units have them; 0 takes a free one."""
+    watcher_port: int = 6364
+    """HTTP port of a watcher: what every port says of the node, the ledger and challenges."""
     follow: tuple[str, ...] = ()
     """Process ids to replicate; all if empty."""
     sole_copy: bool = False
@@ -159,7 +162,7 @@ def _convert(values: Mapping[str, Any], origin: Mapping[str, str]) -> Config:
             f"log_level {config.log_level!r} from {origin['log_level']}: "
             f"use {', '.join(LOG_LEVELS)}"
         )
-    for name in ("messenger_port", "scheduler_port", "compute_port"):
+    for name in ("messenger_port", "scheduler_port", "compute_port", "watcher_port"):
         port = getattr(config, name)
         if not 0 <= port < 1 << 16:
             raise _config(f"{name} = {port} from {origin[name]} is no TCP port")

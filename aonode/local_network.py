@@ -21,13 +21,14 @@ import httpx
 import trio
 
 from aonode.config import write_network
-from aonode.crypto.keys import new_key
+from aonode.crypto.keys import load_key, new_key
 from aonode.engine.wasm import WasmEngine
 from aonode.env import Env
 from aonode.service import Paths
 from aonode.toml_files import toml
 from protocols.errors import Invalid, Reason
-from protocols.ids import NodeKey, address_of
+from protocols.ids import ItemId, NodeKey, address_of
+from protocols.ledger.process import unsigned_ledger
 from protocols.network import Network, Unit
 from protocols.parameters import Parameters, demo_parameters
 
@@ -37,6 +38,8 @@ START_S_MAX = 30.0
 STOP_S_MAX = 10.0
 """Longest that a node may take to end after SIGTERM; then it is killed."""
 POLL_S = 0.02
+STAKE, BALANCE = 2000, 1000
+"""Tokens each node has at stake, and free beside."""
 TAIL_LINES = 30
 
 Command = Callable[[Path], Sequence[str]]
@@ -249,18 +252,24 @@ async def local_network(
     env: Env,
     *,
     computes: int = 3,
+    watchers: int = 0,
+    slashable_modules: Sequence[ItemId] = (),
+    ledger: bool = True,
     name: str = "local",
     parameters: Parameters | None = None,
     command: Command = run_command,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[LocalNetwork]:
-    """A running network of one messenger "mu", one scheduler "su" and `computes` compute units
-    "cu1", "cu2", ... below the empty directory `root`; stopped when the block ends.
+    """A running network of one messenger "mu", one scheduler "su", `computes` compute units
+    "cu1", "cu2", ... and `watchers` watchers "w1", ... below the empty directory `root`; stopped
+    when the block ends. With a ledger each of them has a stake, and compute units can lose theirs
+    for wrong results of processes that run one of `slashable_modules`.
 
     Raises Invalid if a node does not come up.
     """
     roles = {"su": "scheduler", "mu": "messenger"}
     roles |= {f"cu{number + 1}": "compute" for number in range(computes)}
+    roles |= {f"w{number + 1}": "watcher" for number in range(watchers)}
     nodes = []
     for each, role in roles.items():
         directory = root / each
@@ -268,6 +277,8 @@ async def local_network(
         signer = new_key(Paths(directory / "data").key, env.entropy("key", 32))
         nodes.append(LocalNode(each, (role,), directory, signer.key))
     network = make_network(name, nodes, parameters or demo_parameters())
+    if ledger:
+        network = with_ledger(network, nodes, env.entropy("anchor", 32), slashable_modules)
     write_network(root / "network.toml", network)
     running = LocalNetwork(network, nodes, command=command, environment=environment)
     try:
@@ -296,4 +307,24 @@ def make_network(name: str, nodes: Sequence[LocalNode], parameters: Parameters) 
         profile=engine.profile,
         parameters=replace(parameters, push_quorum=quorum),
         units=tuple(Unit(node.key, node.roles, ()) for node in nodes),
+    )
+
+
+def with_ledger(
+    network: Network,
+    nodes: Sequence[LocalNode],
+    anchor: bytes,
+    slashable_modules: Sequence[ItemId] = (),
+) -> Network:
+    """The same network with a ledger on which every node has a stake and some free tokens."""
+    keeper = next(node for node in nodes if address_of(node.key) == network.ledger_scheduler)
+    draft = unsigned_ledger(keeper.key, network.name, anchor)
+    token = 10**network.parameters.denomination
+    accounts = [address_of(node.key) for node in nodes]
+    return replace(
+        network,
+        ledger_item=draft.signed(load_key(keeper.data.key).sign(draft.message())).raw,
+        slashable_modules=tuple(slashable_modules),
+        balances=tuple((account, BALANCE * token) for account in accounts),
+        stakes=tuple((account, STAKE * token) for account in accounts),
     )

@@ -16,7 +16,7 @@ from aonode.crypto.keys import load_key
 from aonode.crypto.signers import Ed25519Signer
 from aonode.engine.wasm import WasmEngine
 from aonode.env import ProductionEnv, TaskStatus
-from aonode.http import compute, messenger, scheduler, server
+from aonode.http import compute, everywhere, messenger, scheduler, server
 from aonode.http.edge import App
 from aonode.net.libp2p_wire import Libp2pWire
 from aonode.node import HONEST, Adversary, Node, Parts, build_node
@@ -190,6 +190,9 @@ def _ports(
         api = adversary.compute(node.compute)
         app = compute.app(node, api, parameters, env, count=node.count_http)
         apps.append(("compute", app, config.compute_port))
+    if "watcher" in node.roles:
+        app = everywhere.app(node, count=node.count_http)
+        apps.append(("watcher", app, config.watcher_port))
     return [(role, _port(app, config, port, stop)) for role, app, port in apps]
 
 

@@ -45,6 +45,9 @@ ROLES = ("messenger", "scheduler", "compute", "watcher")
 """What a unit can be. Every node also keeps a replica and follows the ledger; every compute unit
 watches, too."""
 
+ROLES_DEFAULT = ROLES[:3]
+"""What a unit is unless it is told: a compute unit watches anyway."""
+
 LIST_ENTRIES_MAX = 1 << 16
 TEXT_BYTES_MAX = 1024
 INTEGER_MAX = (1 << 63) - 1
@@ -323,6 +326,7 @@ def _parse_accounts(value: object, where: str) -> tuple[tuple[Address, int], ...
 
 __all__ = [
     "ROLES",
+    "ROLES_DEFAULT",
     "Network",
     "Parameters",
     "Unit",

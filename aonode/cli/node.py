@@ -32,7 +32,8 @@ from aonode.ops.log import LEVELS, configure
 from aonode.running import Running, read_running, remove_running, write_running
 from aonode.toml_files import toml
 from protocols.ids import Address, b64url
-from protocols.network import ROLES, Network, Unit
+from protocols.ledger.process import unsigned_ledger
+from protocols.network import ROLES, ROLES_DEFAULT, Network, Unit
 from protocols.parameters import Parameters, default_parameters
 
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "config.toml"
 STATUS_TIMEOUT_S = 10.0
+STAKE = 2000
+"""Tokens at stake behind the node of a new network, unless told."""
+BALANCE = 1000
+"""Tokens of that node, and of its client, beside."""
 
 
 @click.command()
@@ -57,19 +62,37 @@ STATUS_TIMEOUT_S = 10.0
     help="Join the network of this file. Without it: a new network of this one node.",
 )
 @click.option(
-    "--role", "roles", multiple=True, type=click.Choice(ROLES), help="Default: all three."
+    "--role",
+    "roles",
+    multiple=True,
+    type=click.Choice(ROLES),
+    help=f"Default: {', '.join(ROLES_DEFAULT)}.",
 )
 @click.option("--name", default="private", show_default=True, help="Name of a new network.")
+@click.option(
+    "--stake",
+    default=STAKE,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Tokens at stake behind this node on a new network. 0: a network without a ledger.",
+)
 @json_option
 @refusals_exit
 def init(
-    data_dir: Path, network_file: Path | None, roles: Sequence[str], name: str, as_json: bool
+    data_dir: Path,
+    network_file: Path | None,
+    roles: Sequence[str],
+    name: str,
+    *,
+    stake: int,
+    as_json: bool,
 ) -> None:
     """Make a data directory: keys, config file, network file.
 
-    A new network has this node as its only unit, and is ready to run.
+    A new network has this node as its only unit, and is ready to run: it keeps the ledger's log,
+    and the client's key has some tokens.
     """
-    chosen = tuple(role for role in ROLES if role in roles) or ROLES
+    chosen = tuple(role for role in ROLES if role in roles) or ROLES_DEFAULT
     joined = None if network_file is None else load_network(network_file)
     if (data_dir / CONFIG_FILE).exists():
         raise Failure(f"{data_dir} holds a node already; choose another --data-dir", Exit.USAGE)
@@ -81,6 +104,8 @@ def init(
     signer = new_key(Paths(data_dir).key, env.entropy("key", 32))
     client = new_key(data_dir / CLIENT_KEY, env.entropy("key", 32))
     network = joined or new_network(name, [Unit(signer.key, chosen, ())], default_parameters())
+    if joined is None and stake:
+        network = with_ledger(network, signer, client, stake, env.entropy("anchor", 32))
     write_network(data_dir / NETWORK_FILE, network)
     # Nobody else can have a copy of a log that starts here.
     write_config(data_dir, roles=chosen, sole_copy=joined is None)
@@ -122,6 +147,24 @@ def new_network(name: str, units: Sequence[Unit], parameters: Parameters) -> Net
     )
 
 
+def with_ledger(
+    network: Network, node: Ed25519Signer, client: Ed25519Signer, stake: int, anchor: bytes
+) -> Network:
+    """The network with a ledger that its one node keeps, and has so many tokens at stake on."""
+    parameters = network.parameters
+    token = 10**parameters.denomination
+    if stake * token < parameters.stake_min:
+        least = -(-parameters.stake_min // token)
+        raise Failure(f"--stake {stake} is too small: 0, or at least {least}", Exit.USAGE)
+    draft = unsigned_ledger(node.key, network.name, anchor)
+    return replace(
+        network,
+        ledger_item=draft.signed(node.sign(draft.message())).raw,
+        balances=tuple((each.address, BALANCE * token) for each in (node, client)),
+        stakes=((node.address, stake * token),),
+    )
+
+
 def write_config(directory: Path, **settings: Any) -> None:
     """A node's config file; its paths are relative to itself."""
     document = {"data_dir": ".", "network": NETWORK_FILE, **settings}
@@ -148,6 +191,7 @@ def write_config(directory: Path, **settings: Any) -> None:
 @click.option("--messenger-port", type=int)
 @click.option("--scheduler-port", type=int)
 @click.option("--compute-port", type=int)
+@click.option("--watcher-port", type=int)
 @click.option("--sole-copy", is_flag=True, default=None, help="No peer has this scheduler's log.")
 @click.option("--log-level", type=click.Choice(LEVELS))
 @refusals_exit
