@@ -51,7 +51,7 @@ class Asker:
             ) from None
         try:
             value = msgspec.json.decode(body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             value = None
         if answer.status_code >= 400 or not isinstance(value, dict):
             raise refusal(value, f"{request.url} answered {answer.status_code}")

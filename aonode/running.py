@@ -42,7 +42,7 @@ def read_running(directory: Path) -> Running | None:
             return msgspec.json.decode(file.read(FILE_BYTES_MAX), type=Running)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise Invalid(Reason.CONFIG, f"{path} cannot be read: {error}; remove it") from None
 
 

@@ -72,7 +72,7 @@ def read_document(blob: bytes, what: str) -> dict[str, Any]:
         raise Invalid(Reason.OVERSIZE, f"{what} has more than {SAVED_BYTES_MAX} bytes")
     try:
         value = msgspec.json.decode(blob)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(Reason.MALFORMED, f"{what} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise Invalid(Reason.MALFORMED, f"{what} is not a JSON object")

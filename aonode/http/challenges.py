@@ -78,7 +78,7 @@ def _statement(body: bytes) -> bytes:
         return body
     try:
         return unb64url(msgspec.json.decode(body, type=_Accusation).statement)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(
             Reason.MALFORMED,
             'an accusation is a statement\'s bytes, or {"statement": base64url of them}: '

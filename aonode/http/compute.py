@@ -385,7 +385,7 @@ class _DryBody(msgspec.Struct):
 def _dry_run(body: bytes, process: ProcessId, timestamp: int) -> DryRun:
     try:
         given = msgspec.json.decode(body or b"{}", type=_DryBody)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(Reason.MALFORMED, f"a dry run is a JSON message: {error}") from None
     data = given.Data
     return DryRun(

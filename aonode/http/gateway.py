@@ -88,7 +88,7 @@ class _Question(msgspec.Struct):
 def _question(body: bytes) -> tuple[str, Mapping[str, Any]]:
     try:
         question = msgspec.json.decode(body, type=_Question)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Invalid(
             Reason.MALFORMED, f'a GraphQL request is {{"query", "variables"}}: {error}'
         ) from None

@@ -89,7 +89,10 @@ def result_parts(row: bytes, *, output_bytes_max: int) -> tuple[Status, int, byt
     size_max = output_bytes_max + RECEIPT_BYTES_MAX + _ROW_OVERHEAD_BYTES
     match decode(row, size_max=size_max):
         case [int(status), int(fuel), bytes(raw), bytes(receipt)] if (
-            status in _STATUSES and 0 <= fuel <= FUEL_MAX
+            not isinstance(status, bool)
+            and not isinstance(fuel, bool)
+            and status in _STATUSES
+            and 0 <= fuel <= FUEL_MAX
         ):
             return Status(status), fuel, raw, receipt
     raise Invalid(Reason.STORAGE, f"a result row of {len(row)} bytes does not hold a result")
