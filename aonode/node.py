@@ -197,8 +197,17 @@ class Node:
         role.recover()
         self.proofs = role
         runner = self._runner("book", machine, LedgerMoved, ProofSealed, VoteArrived)
-        statements = Statements(network=self.network, book=machine, heard=runner.post)
+        role.serve(self._parts.wire)
+        statements = Statements(
+            env=self._parts.env,
+            network=self.network,
+            book=machine,
+            heard=runner.post,
+            refuse=self._admission.refuse,
+        )
         self._subscribe(Topic.PROOFS, statements.proofs_door)
+        self._release.translators[Protocol.LEAVES] = statements.leaves_arrived
+        self._release.translators[Protocol.PROOFS] = statements.proofs_arrived
 
     def _build_segments(self) -> Segments:
         parts = self._parts

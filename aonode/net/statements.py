@@ -4,25 +4,49 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from aonode.env import Env
 from aonode.net import verification
 from aonode.ports import Verdict
+from protocols.court import leaves_of
 from protocols.errors import Invalid, Reason
 from protocols.ids import NodeKey, b64url
 from protocols.machine.book import Book
-from protocols.machine.effects import Event
-from protocols.machine.events import StatementArrived
+from protocols.machine.effects import Answered, Event, Send
+from protocols.machine.events import LeavesArrived, ProofsArrived, StatementArrived
 from protocols.network import Network
+from protocols.trust import Verified
+from protocols.wire.demand import LeavesAnswer
+from protocols.wire.evidence import statement_id, statement_of
 from protocols.wire.proof import StateProof
+from protocols.wire.proof_streams import (
+    LeavesRequest,
+    ProofsAnswer,
+    ProofsRequest,
+    decode_leaves,
+)
+from protocols.wire.vote import Vote
 
 
 class Statements:
     """Statements of other units: bytes -> `Verified`, or a verdict."""
 
-    def __init__(self, *, network: Network, book: Book, heard: Callable[[Event], bool]) -> None:
-        """`heard` hands an event to the book's machine without waiting; False if it is full."""
+    def __init__(
+        self,
+        *,
+        env: Env,
+        network: Network,
+        book: Book,
+        heard: Callable[[Event], bool],
+        refuse: Callable[[Invalid], None],
+    ) -> None:
+        """`heard` hands an event to the book's machine without waiting, False if it is full;
+        `refuse` counts a wrong answer."""
+        self._env = env
         self._network = network
+        self._parameters = network.parameters
         self._book = book
         self._heard = heard
+        self._refuse = refuse
 
     def proofs_door(self, sender: NodeKey, payload: bytes) -> Verdict:
         """A state proof, by its unit itself. One signature: checked on the spot."""
@@ -33,6 +57,73 @@ class Statements:
             )
         if self._book.holds(proof, payload) or not self._book.is_staked(sender):
             return Verdict.IGNORE
-        verified = verification.check_proof(payload, self._network.id, self._network.parameters)
+        verified = verification.check_proof(payload, self._network.id, self._parameters)
         taken = self._heard(StatementArrived(payload, verified))
         return Verdict.ACCEPT if taken else Verdict.IGNORE
+
+    async def leaves_arrived(self, sent: Send, answered: Answered) -> LeavesArrived:
+        """Check that the leaves of a LEAVES answer are those the statement rests on."""
+        raw = LeavesRequest.decode(sent.body).statement
+        peer, tag, id = answered.peer, answered.tag, statement_id(raw)
+        statement = statement_of(raw)
+
+        def check() -> tuple[LeavesAnswer, tuple[bytes, ...]] | None:
+            answer = decode_leaves(answered.frames or ())
+            if answer is None:
+                return None
+            return answer, leaves_of(statement, answer.peaks, answer.leaves, self._parameters)
+
+        try:
+            found = await self._env.offload(check)
+        except Invalid as error:
+            self._refuse(error)
+            found = None
+        if found is None:
+            return LeavesArrived(id, peer, (), None, tag)
+        return LeavesArrived(id, peer, found[0].peaks, found[1], tag)
+
+    async def proofs_arrived(self, sent: Send, answered: Answered) -> ProofsArrived:
+        """Verify the proofs and votes of a PROOFS answer, and enter the proofs in the book."""
+        asked = ProofsRequest.decode(sent.body)
+        frames = answered.frames
+        if frames is None:
+            return ProofsArrived(answered.peer, None, (), answered.tag)
+        try:
+            proofs, votes = await self._env.offload(
+                lambda: self._check_answer(asked, ProofsAnswer.decode(frames))
+            )
+        except Invalid as error:
+            self._refuse(error)
+            return ProofsArrived(answered.peer, None, (), answered.tag)
+        for raw, proof in proofs:
+            if not self._book.holds(proof.value, raw):
+                self._heard(StatementArrived(raw, proof))
+        told = tuple(proof for _, proof in proofs)
+        return ProofsArrived(answered.peer, told, votes, answered.tag)
+
+    def _check_answer(
+        self, asked: ProofsRequest, answer: ProofsAnswer
+    ) -> tuple[list[tuple[bytes, Verified[StateProof]]], tuple[Verified[Vote], ...]]:
+        """Blocking: thousands of signatures at the worst. Raises Invalid at the first bad one."""
+        proofs = []
+        for raw in answer.proofs:
+            verified = verification.check_proof(raw, self._network.id, self._parameters)
+            proof = verified.value
+            if (
+                asked.process not in (None, proof.process)
+                or asked.cu not in (None, proof.cu)
+                or proof.last < asked.from_slot
+            ):
+                raise Invalid(
+                    Reason.MISMATCH,
+                    f"a proof of {b64url(proof.cu)} about {b64url(proof.process)}, slots up to "
+                    f"{proof.last}, was not asked for",
+                )
+            proofs.append((raw, verified))
+        votes = tuple(verification.check_vote(raw, self._network.id) for raw in answer.votes)
+        for vote in votes:
+            if not asked.votes or vote.value.key != asked.cu:
+                raise Invalid(
+                    Reason.MISMATCH, f"a vote of {b64url(vote.value.key)} was not asked for"
+                )
+        return proofs, votes

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import AsyncIterator
 
 from aonode.api import HeardProof
-from aonode.ports import Store
+from aonode.ports import Store, Wire
 from protocols import keyspace
 from protocols.ids import NodeKey, ProcessId
 from protocols.keyspace import Prefix
 from protocols.machine.book import Book, Place, heard_of_row
+from protocols.wire.proof_streams import PROOFS_ANSWER_MAX, ProofsAnswer, ProofsRequest
+from protocols.wire.topics import Protocol
 
 
 class BookRole:
@@ -23,6 +26,10 @@ class BookRole:
         """Tell the machine what was heard before."""
         rows = self._db.scan(*keyspace.prefix_range(Prefix.HEARD))
         self._machine.recover((_place(key), row) for key, row in rows)
+
+    def serve(self, wire: Wire) -> None:
+        """Give peers what was heard."""
+        wire.serve(Protocol.PROOFS, self._proofs)
 
     def heard(self, process: ProcessId, first: int, limit: int) -> list[HeardProof]:
         start, stop = keyspace.nonce_range(Prefix.HEARD, process, first, keyspace.NONCE_MAX)
@@ -38,6 +45,16 @@ class BookRole:
         rows = [self._db.get(keyspace.heard_key(*place)) for place in places]
         # A place may be new and its row not committed yet: then it is not heard yet either.
         return [_heard(row) for row in rows if row is not None]
+
+    async def _proofs(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
+        asked = ProofsRequest.decode(body)
+        found = self.proofs(asked.process, asked.cu, asked.from_slot, PROOFS_ANSWER_MAX)
+        votes = self._machine.votes(asked.cu) if asked.votes and asked.cu is not None else []
+        answer = ProofsAnswer(
+            tuple(each.raw for each in found), tuple(vote.encode() for vote in votes)
+        )
+        for frame in answer.encode():
+            yield frame
 
 
 def _place(key: bytes) -> Place:

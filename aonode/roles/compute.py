@@ -14,6 +14,7 @@ from aonode.roles.sessions import Sessions
 from aonode.roles.waiters import Waiters
 from protocols import keyspace
 from protocols.accumulator import Mmr
+from protocols.court import first_leaf, last_leaf, leaves_of
 from protocols.errors import Invalid, Reason
 from protocols.ids import NodeKey, ProcessId, b64url
 from protocols.keyspace import Prefix
@@ -22,7 +23,10 @@ from protocols.machine.evaluation import Evaluation
 from protocols.machine.events import Evaluated
 from protocols.machine.results import result_parts
 from protocols.network import Parameters
+from protocols.wire.demand import LeavesAnswer
+from protocols.wire.evidence import CLAIM_SLOTS_MAX, statement_of
 from protocols.wire.proof import block_end_before
+from protocols.wire.proof_streams import LeavesRequest, encode_leaves
 from protocols.wire.streams import ResultEntry, ResultRequest, encode_results
 from protocols.wire.topics import Protocol
 
@@ -86,8 +90,9 @@ class ComputeRole:
                 _, start = keyspace.process_range(prefix, process)
 
     def serve(self, wire: Wire) -> None:
-        """Give peers results and receipts."""
+        """Give peers results and receipts, and the leaf hashes behind statements."""
         wire.serve(Protocol.RESULT, self._result)
+        wire.serve(Protocol.LEAVES, self._leaves)
 
     def execute(self, effect: Execute) -> None:
         """Evaluate in a task of its own: processes run in parallel."""
@@ -172,6 +177,24 @@ class ComputeRole:
         size_max = self._parameters.output_bytes_max
         status, fuel, raw, receipt = result_parts(row, output_bytes_max=size_max)
         return EvaluatedSlot(nonce, int(status), raw, fuel, receipt)
+
+    async def _leaves(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
+        """The leaf hashes behind a statement, whoever made it, if they are this unit's too."""
+        statement = statement_of(LeavesRequest.decode(body).statement)
+        statement.check(self._parameters)
+        first, last = first_leaf(statement, self._parameters), last_leaf(statement)
+        if last - first >= CLAIM_SLOTS_MAX:
+            raise Invalid(Reason.OVERSIZE, f"{last - first + 1} leaves, at most {CLAIM_SLOTS_MAX}")
+        if last > self.last(statement.process):
+            return
+        own = self.leaves(statement.process, first, last)
+        answer = LeavesAnswer(own.peaks, b"".join(own.leaves))
+        try:
+            leaves_of(statement, answer.peaks, answer.leaves, self._parameters)
+        except Invalid:
+            return  # not the leaves of this statement
+        for frame in encode_leaves(answer):
+            yield frame
 
     async def _result(self, peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
         request = ResultRequest.decode(body)

@@ -310,3 +310,17 @@ class LeavesArrived(Event):
     peaks: tuple[bytes, ...]
     leaves: tuple[bytes, ...] | None
     tag: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ProofsArrived(Event):
+    """The answer to a PROOFS request. Admission, from `Answered` -> whoever asked.
+
+    Proofs and votes that were asked for, of this network, all signatures verified; None if the
+    peer gave no answer in time, or a wrong one. The book has heard of the proofs as well.
+    """
+
+    peer: NodeKey
+    proofs: tuple[Verified[StateProof], ...] | None
+    votes: tuple[Verified[Vote], ...]
+    tag: tuple[Any, ...]
