@@ -1,4 +1,4 @@
-"""Compiled modules on disk, keyed by (module hash, profile, wasmtime version).
+"""Compiled modules on disk, keyed by (module hash, profile, build, wasmtime version).
 
 Compiled code is machine code: loading bytes that someone else wrote would run them. So the
 directory must belong to this user alone, and a checksum beside each file catches bit rot. A file
@@ -17,6 +17,7 @@ from pathlib import Path
 import wasmtime
 from blake3 import blake3
 
+from aonode.engine.patch import BUILD_ID
 from protocols.errors import Invalid, Reason
 
 
@@ -26,7 +27,7 @@ class CompileCache:
     def __init__(self, directory: Path | None, profile: bytes) -> None:
         """Raises Invalid(STORAGE) if others can write to `directory`."""
         self._directory = directory
-        self._suffix = f"{profile.hex()[:16]}-{version('wasmtime')}"
+        self._suffix = f"{profile.hex()[:16]}-{BUILD_ID}-{version('wasmtime')}"
         if directory is not None:
             _make_private(directory)
 

@@ -53,6 +53,20 @@ class Stretch:
 
 
 @dataclass(slots=True)
+class Decided:
+    """An `if` or a `br_if` that goes one way only, because Asyncify's state is 0 for ever."""
+
+    start: int
+    """Offset of the instruction, and"""
+    at: int
+    """behind it."""
+    taken: bool
+    """Whether its condition is true."""
+    other: int = 0
+    """Of an `if`, offset of its `else`; 0 if it has none."""
+
+
+@dataclass(slots=True)
 class _Construct:
     opcode: int
     outer: Stretch
@@ -66,6 +80,7 @@ class _Construct:
     """Something jumps to its end."""
     escaped: bool = False
     """Something in it may jump further than its end."""
+    decided: Decided | None = None
 
 
 @dataclass(slots=True)
@@ -96,11 +111,13 @@ class _Guesses:
             self.values.clear()
 
 
-def stretches(raw: bytes, start: int, end: int, zero: int | None) -> list[Stretch]:
+def stretches(
+    raw: bytes, start: int, end: int, zero: int | None
+) -> tuple[list[Stretch], list[Decided]]:
     """The stretches of one body (instructions in `raw[start:end]`) that have to be paid for.
 
-    `zero`: a global known to be 0 for ever (Asyncify's state); its branches are decided here.
-    The body has passed `scan_code`.
+    `zero`: a global known to be 0 for ever (Asyncify's state); the branches that this decides come
+    second. The body has passed `scan_code`.
     """
     walk = _Walk(raw, start, -1 if zero is None else zero)
     walk.run(start, end)
@@ -111,7 +128,7 @@ def stretches(raw: bytes, start: int, end: int, zero: int | None) -> list[Stretc
             stretch.cost = 0
         elif parent is None:
             stretch.cost = max(stretch.cost, 1)
-    return [stretch for stretch in walk.found if stretch.cost]
+    return [stretch for stretch in walk.found if stretch.cost], walk.decided
 
 
 class _Walk:
@@ -120,6 +137,7 @@ class _Walk:
         self._zero = zero
         self._now = self._entry = Stretch(start, None)
         self.found = [self._entry]
+        self.decided: list[Decided] = []
         self._open = [_Construct(_BLOCK, self._entry, True)]
         self._alive = True
         self._guesses = _Guesses()
@@ -159,7 +177,7 @@ class _Walk:
         if opcode == _END:
             self._end(at)
         elif opcode == _ELSE:
-            self._else(at)
+            self._else(start, at)
         elif opcode in (_BLOCK, _LOOP, _IF, _TRY_TABLE):
             self._begin(opcode, start, at)
         else:
@@ -168,7 +186,7 @@ class _Walk:
                 self._jump(len(self._open) - 1)
                 self._alive = False
             elif opcode in (_BR, _BR_IF):
-                self._branch(opcode, read_unsigned(self._raw, start + 1), at)
+                self._branch(opcode, start, at)
             elif opcode == _BR_TABLE:
                 self._table(start + 1)
 
@@ -184,6 +202,8 @@ class _Walk:
         if opcode == _IF:
             self._now.cost += self._alive
             known = self._guesses.pop()
+            if self._alive and known is not None:
+                construct.decided = self._decide(start, at, known)
             construct.skips = self._alive and not known
             self._alive = self._alive and known != 0
             if construct.skips and self._alive:
@@ -193,8 +213,15 @@ class _Walk:
             self._now.checks = True
         self._open.append(construct)
 
-    def _else(self, at: int) -> None:
+    def _decide(self, start: int, at: int, known: int) -> Decided:
+        decided = Decided(start, at, known != 0)
+        self.decided.append(decided)
+        return decided
+
+    def _else(self, start: int, at: int) -> None:
         construct = self._open[-1]
+        if construct.decided is not None:
+            construct.decided.other = start
         construct.falls = self._alive
         self._alive = construct.skips
         construct.skips = False
@@ -215,11 +242,13 @@ class _Walk:
         else:
             self._now = construct.outer
 
-    def _branch(self, opcode: int, label: int, at: int) -> None:
+    def _branch(self, opcode: int, start: int, at: int) -> None:
         known = self._guesses.pop() if opcode == _BR_IF else -1
+        if opcode == _BR_IF and self._alive and known is not None:
+            self._decide(start, at, known)
         if not self._alive or known == 0:
             return
-        self._jump(label)
+        self._jump(read_unsigned(self._raw, start + 1))
         if known is None:
             self._stretch(at, self._now)
         else:

@@ -25,7 +25,7 @@ from aonode.engine.code import (
     read_unsigned,
     skip_number,
 )
-from aonode.engine.fuel import Stretch, stretches
+from aonode.engine.fuel import Decided, Stretch, stretches
 from aonode.engine.leb import signed, unsigned, vector
 from aonode.engine.pages import plain_constant
 from aonode.engine.wasm_reader import Limits, Reader, WasmModule, refuse
@@ -41,6 +41,10 @@ _I32, _I64, _F32, _F64, _V128 = 0x7F, 0x7E, 0x7D, 0x7C, 0x7B
 _WRAP, _EXTEND_S, _EXTEND_U = b"\xa7", b"\xac", b"\xad"
 _TRAP_IF = b"\x04\x40\x00\x0b"
 _UNREACHABLE = b"\x00"
+_DROP = b"\x1a"
+_LEAVE = b"\x0c\x00"
+"""`br 0`: to the end of the block it stands in."""
+_BR_IF = 0x0D
 _STORED = {0x36: _I32, 0x37: _I64, 0x38: _F32, 0x39: _F64, 0x3A: _I32, 0x3B: _I32}
 """Type of what a store stores; the others, up to 0x3e, store parts of an i64."""
 _BULK_TYPES = {
@@ -111,15 +115,13 @@ class Rewriter:
         first = first_instruction(raw, start)
         params = len(self._module.types[self._module.functions[number]].params)
         scratch = _Scratch(params + _locals(raw, start))
-        edits = [
-            (stretch.at, 0, self._charge(stretch, scratch))
-            for stretch in stretches(raw, first, end, self._zero)
-        ]
+        paid, decided = stretches(raw, first, end, self._zero)
+        edits = [(stretch.at, 0, self._charge(stretch, scratch)) for stretch in paid]
         own = self._edits.get(number, [])
         if self._wide:
             taken = {at for at, size, _ in own if size}
             edits += _narrow(raw, first, end, taken, scratch)
-        edits = sorted(edits + own, key=lambda edit: edit[:2])
+        edits = _fold(raw, decided, sorted(edits + own, key=lambda edit: edit[:2]))
         return scratch.declare(raw[start:first]) + splice(raw, first, end, edits)
 
     def pay(self, cost: int) -> bytes:
@@ -160,6 +162,33 @@ class Rewriter:
         for number in range(3):
             body += get[number] + (_WRAP if number in wide else b"")
         return body + instruction + b"\x0b"
+
+
+def _fold(raw: bytes, decided: list[Decided], edits: list[Edit]) -> list[Edit]:
+    """`edits`, and those that leave the other way of each decided branch out.
+
+    The compiler does not look at code behind a `br`, and would keep every value alive that a way
+    never taken could bring.
+    """
+    folded: list[Edit] = []
+    dropped: list[tuple[int, int]] = []
+    for each in decided:
+        if raw[each.start] == _BR_IF:
+            label = raw[each.start + 1 : each.at]
+            new = _DROP + (b"\x0c" + label if each.taken else b"")
+            folded.append((each.start, each.at - each.start, new))
+            continue
+        folded.append((each.start, 1, _DROP + b"\x02"))  # the arm that is left becomes a block
+        if each.taken and each.other:
+            folded.append((each.other, 1, _LEAVE))
+        elif each.other:
+            folded.append((each.at, each.other + 1 - each.at, b""))
+            dropped.append((each.at, each.other + 1))
+        elif not each.taken:
+            folded.append((each.at, 0, _LEAVE))
+    if dropped:
+        edits = [edit for edit in edits if not any(a <= edit[0] < b for a, b in dropped)]
+    return sorted(folded + edits, key=lambda edit: edit[:2])
 
 
 class _Scratch:
