@@ -8,17 +8,38 @@ from dataclasses import replace
 import pytest
 
 from protocols.accumulator import mmr_of, mmr_prove
+from protocols.codec import digest
+from protocols.domains import HEAD
+from protocols.ids import ProcessId
 from protocols.ledger.anchors import anchor_id
 from protocols.ledger.draft import NoteKind
 from protocols.ledger.entries import AnchorEntry, Bond, Case, Demanded
 from protocols.machine.sealing import OpenProof, Sealer
-from protocols.wire.demand import LEAVES, PREVIOUS, LeavesAnswer, PreviousAnswer
+from protocols.wire.assignment import Chain
+from protocols.wire.demand import (
+    ASSIGNMENT,
+    LEAVES,
+    PREVIOUS,
+    AssignmentAnswer,
+    LeavesAnswer,
+    PreviousAnswer,
+    StatementSlot,
+)
+from protocols.wire.item_head import ItemHead
 from protocols.wire.ledger_tx import Demand, OfferAnchor, Reply, Unbond
 from protocols.wire.proof import StateProof
 from tests.protocols.ledger.test_disputes import Court
 from tests.protocols.ledger.world import PARAMETERS, POOR, RICH, STAKERS, TOKEN
-from tests.protocols.machine.world import Key
-from tests.protocols.toy import branches, receipts, state_proof
+from tests.protocols.machine.world import Key, process_item
+from tests.protocols.toy import (
+    FORK,
+    SCHEDULER,
+    USER,
+    Branch,
+    branches,
+    receipts,
+    state_proof,
+)
 
 TRUTH = branches()[0]
 HASHES = [leaf.hash() for leaf in TRUTH.leaves]
@@ -195,3 +216,108 @@ def test_a_proof_that_starts_at_an_anchor_continues_it() -> None:
     demanded = demand(court, statement, PREVIOUS)
     court.do(POOR, previous(demanded, id))
     court.do(POOR, reply(demand(court, statement), 8, 15))
+
+
+# F4: an invented log
+
+PROCESS = ItemHead.of(TRUTH.process)
+
+
+def shown_log(first: int, last: int, slot: int, of: Branch = TRUTH) -> AssignmentAnswer:
+    head = of.heads[first - 1] if first else Chain.genesis(ProcessId(of.process.id)).head
+    ids = b"".join(of.log().ids[first : last + 1])
+    return AssignmentAnswer(PROCESS, head, ids, of.log().slot(slot)[0])
+
+
+@pytest.mark.parametrize(("first", "slot"), [(0, 0), (0, 7), (8, 23), (8, 10)])
+def test_the_log_under_a_statement_is_shown_by_anyone(first: int, slot: int) -> None:
+    court = Court()
+    last = 7 if not first else 23
+    statement = court.sealed(proof(first, last), UNIT)
+    id = demand(court, StatementSlot(statement, slot).encode(), ASSIGNMENT)
+    good = shown_log(first, last, slot)
+    other = branches()[1]
+    forged = bytearray(good.assignment)
+    forged[10] ^= 1
+    another = process_item(USER, SCHEDULER, anchor=2)
+    for wrong in (
+        replace(good, head_before=bytes(32)),
+        replace(good, ids=good.ids[32:] or b"x" * 32),
+        replace(good, ids=good.ids[32:] + bytes(32)),
+        replace(good, assignment=TRUTH.log().slot((slot + 1) % 24)[0]),
+        replace(good, assignment=bytes(forged)),
+        replace(good, process=ItemHead.of(another)),
+        shown_log(first, last, slot, other) if last >= FORK else replace(good, assignment=b""),
+    ):
+        court.refuse(POOR, Reply(id, wrong.encode()))
+    court.do(POOR, Reply(id, good.encode()))
+    court.tick(PARAMETERS.demand_window)
+    assert court.state.get(Case, UNIT.address) is None
+
+
+def test_a_receipt_stands_on_its_block_of_the_log() -> None:
+    court = Court()
+    id = demand(court, StatementSlot(court.sealed(MADE[13], UNIT), 13).encode(), ASSIGNMENT)
+    court.refuse(POOR, Reply(id, shown_log(7, 13, 13).encode()))
+    court.do(POOR, Reply(id, shown_log(8, 13, 13).encode()))
+
+
+def test_an_invented_log_costs_the_stake() -> None:
+    """The unit made up slots 5 to 7 and evaluated them: nobody has a scheduler's signature."""
+    court = Court()
+    invented = court.sealed(replace(proof(0, 7), head=bytes(32)), UNIT)
+    id = demand(court, StatementSlot(invented, 7).encode(), ASSIGNMENT)
+    court.refuse(POOR, Reply(id, shown_log(0, 7, 7).encode()), "do not lead")
+    court.tick(PARAMETERS.demand_window)
+    case = court.state.get(Case, UNIT.address)
+    assert case is not None
+    assert case.reason.startswith("F4")
+    court.tick(1, STAKERS[1:])
+    assert court.state.totals().burnt == 2000 * TOKEN
+
+
+def test_a_log_invented_in_its_middle_is_found_by_its_ids() -> None:
+    """Only the last assignment is real. Its answer shows the ids, and so the slot to ask for."""
+    court = Court()
+    ids = [bytes([number]) * 32 for number in range(7)] + [TRUTH.log().ids[7]]
+    head = genesis = Chain.genesis(ProcessId(TRUTH.process.id)).head
+    for each in ids:
+        head = digest(HEAD, head, each)
+    statement = court.sealed(replace(proof(0, 7), head=head, head_before=genesis), UNIT)
+    last = demand(court, StatementSlot(statement, 7).encode(), ASSIGNMENT)
+    answer = AssignmentAnswer(PROCESS, genesis, b"".join(ids), TRUTH.log().slot(7)[0])
+    court.do(POOR, Reply(last, answer.encode()))
+    middle = demand(court, StatementSlot(statement, 3).encode(), ASSIGNMENT)
+    wrong = replace(answer, assignment=TRUTH.log().slot(3)[0])
+    court.refuse(POOR, Reply(middle, wrong.encode()), "not the assignment of slot 3")
+
+
+def test_a_unit_on_the_losing_branch_is_no_inventor() -> None:
+    court = Court()
+    other = branches()[1]
+    made = receipts(other.leaves, other.heads, UNIT)
+    statement = court.sealed(state_proof(made, 16, 23, UNIT), UNIT)
+    id = demand(court, StatementSlot(statement, 23).encode(), ASSIGNMENT)
+    court.do(POOR, Reply(id, shown_log(16, 23, 23, other).encode()))
+
+
+def test_only_slots_that_a_statement_answers_for_are_demanded() -> None:
+    court = Court()
+    statement = court.sealed(proof(8, 15), UNIT)
+    for slot in (7, 16):
+        subject = StatementSlot(statement, slot).encode()
+        tx = Demand(court.next_sequence(), ASSIGNMENT, subject)
+        court.refuse(WATCHER, tx, "does not answer for")
+    subject = StatementSlot(statement, 9).encode()
+    demand(court, subject, ASSIGNMENT)
+    court.refuse(RICH, Demand(court.next_sequence(), ASSIGNMENT, subject), "already")
+    demand(court, StatementSlot(statement, 10).encode(), ASSIGNMENT)
+
+
+def test_what_comes_before_is_of_the_same_log() -> None:
+    court = Court()
+    other = branches()[1]
+    made = receipts(other.leaves, other.heads, UNIT)
+    lie = replace(state_proof(made, 24, 27, UNIT), mmr_before=MADE[23].mmr_root)
+    id = demand(court, court.sealed(lie, UNIT), PREVIOUS)
+    court.refuse(POOR, previous(id, court.sealed(proof(16, 23), UNIT)), "another log")
