@@ -48,13 +48,6 @@ from protocols.machine.events import (
     UnitSeen,
 )
 from protocols.machine.outbound import OPEN_MAX, Outbound
-from protocols.machine.pushed import (
-    Parent,
-    entry_of,
-    is_spawned,
-    root_of,
-    spawned_reply,
-)
 from protocols.machine.pushing import Opened, Pushing
 from protocols.machine.quorum import Outcome
 from protocols.machine.recent import Recent
@@ -65,6 +58,13 @@ from protocols.outbox import Bounds, OutAssignment
 from protocols.wire.assignment import Assignment, Chain, assignment_of
 from protocols.wire.item import Item, Unsigned
 from protocols.wire.process import ProcessInfo, home_of, push_key
+from protocols.wire.pushed import (
+    Parent,
+    entry_of,
+    is_spawned,
+    root_of,
+    spawned_reply,
+)
 
 FOLLOWED_MAX = 1 << 18
 """Slots whose outcome may be missing before clients are refused."""
