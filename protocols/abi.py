@@ -134,10 +134,10 @@ def json_call(slot: Slot) -> bytes:
         ("Cron", "false"),
         ("Read-Only", "false"),
     ]
-    hidden = [name for name in assignment.exclude if name in EXCLUDABLE]
-    return _object_of_present(
-        (name, None if name in hidden else text) for name, text in fields
-    ).encode("utf-8")
+    if assignment.exclude:
+        hidden = [name for name in assignment.exclude if name in EXCLUDABLE]
+        fields = [(name, text) for name, text in fields if name not in hidden]
+    return _object_of_present(fields).encode("utf-8")
 
 
 def json_dry_call(dry: DryRun) -> bytes:
@@ -163,7 +163,7 @@ def json_dry_call(dry: DryRun) -> bytes:
 
 
 def _object_of_present(fields: Iterable[tuple[str, str | None]]) -> str:
-    return object_of((name, text) for name, text in fields if text is not None)
+    return object_of([(name, text) for name, text in fields if text is not None])
 
 
 def _without_reserved(tags: Iterable[Tag]) -> Iterable[Tag]:
@@ -171,9 +171,7 @@ def _without_reserved(tags: Iterable[Tag]) -> Iterable[Tag]:
 
 
 def _tags(tags: Iterable[Tag]) -> str:
-    return array(
-        object_of([("name", quote(tag.name)), ("value", quote(tag.value))]) for tag in tags
-    )
+    return array([f'{{"name":{quote(tag.name)},"value":{quote(tag.value)}}}' for tag in tags])
 
 
 # ao-cbor-1

@@ -61,7 +61,13 @@ def without_surrogates(text: str) -> str:
 
 def quote(text: str) -> str:
     """`JSON.stringify(text)` of text without surrogates."""
-    return '"' + _ESCAPED.sub(lambda match: _ESCAPES[match[0]], text) + '"'
+    if _ESCAPED.search(text):
+        text = _ESCAPED.sub(_escape, text)
+    return f'"{text}"'
+
+
+def _escape(match: re.Match[str]) -> str:
+    return _ESCAPES[match[0]]
 
 
 def array(parts: Iterable[str]) -> str:
@@ -70,8 +76,8 @@ def array(parts: Iterable[str]) -> str:
 
 
 def object_of(members: Iterable[tuple[str, str]]) -> str:
-    """A JSON object, keys in the given order, values that are JSON already."""
-    return "{" + ",".join(f"{quote(name)}:{value}" for name, value in members) + "}"
+    """A JSON object, keys in the given order, which need no escapes; values are JSON already."""
+    return "{" + ",".join([f'"{name}":{value}' for name, value in members]) + "}"
 
 
 # Reading
