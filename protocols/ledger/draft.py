@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 from protocols.court import Anchor, Court, Segment
 from protocols.errors import Invalid, Reason
-from protocols.ids import Address, ItemId, NetworkId, NodeKey, address_of
+from protocols.ids import Address, ItemId, NetworkId, NodeKey, ProcessId, address_of
 from protocols.ledger.entries import (
     TOTALS,
     Account,
@@ -86,11 +86,14 @@ class Rules:
     parameters: Parameters
     profile: bytes
     modules: tuple[ItemId, ...]
+    ledger: ProcessId | None = None
+    """Only what is addressed to it is carried out; None: whatever stands in its log."""
 
     @classmethod
     def of(cls, network: Network) -> Rules:
         """The rules of a network."""
-        return cls(network.id, network.parameters, network.profile, network.slashable_modules)
+        modules = network.slashable_modules
+        return cls(network.id, network.parameters, network.profile, modules, network.ledger)
 
 
 class Draft:

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from protocols.errors import Invalid
 from protocols.ledger import anchors, clock, demands, disputes, money
-from protocols.ledger.draft import Draft, Facts, Note, NoteKind, Rules
+from protocols.ledger.draft import Draft, Facts, Note, NoteKind, Rules, refused
 from protocols.ledger.entries import PAST_SLOTS, Demanded, Past
 from protocols.ledger.state import State
 from protocols.wire.item import Item
@@ -61,8 +61,22 @@ def apply(
     return draft.finished(), tuple(draft.notes)
 
 
+def _check_sender(draft: Draft, item: Item) -> None:
+    """Raise Invalid unless the item's owner wrote it to this ledger.
+
+    A scheduler can assign any item by its id, also one for the ledger of another network. And a
+    message of a process is signed by the messenger that pushes it: by nobody who meant it.
+    """
+    ledger = draft.rules.ledger
+    if ledger is not None and item.target != ledger:
+        raise refused("the message is not addressed to this ledger")
+    if item.first("From-Process") is not None:
+        raise refused("a process has no account: its messages are signed by who pushes them")
+
+
 def _carry_out(draft: Draft, item: Item) -> None:
     """Raise Invalid, after which the draft is worth nothing."""
+    _check_sender(draft, item)
     tx: Transaction = transaction_of(item)
     sender = item.owner_address
     match tx:
