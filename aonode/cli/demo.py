@@ -6,10 +6,11 @@ import json
 import shutil
 import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import trio
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from aonode.demo.run import Demo, Http, Summary
     from aonode.local_network import LocalNetwork
 
+T = TypeVar("T")
+
 MESSAGES = 200
 REPLAYED = "mu"
 """The replica that is replayed: the messenger's, which has evaluated nothing itself."""
@@ -28,6 +31,12 @@ REPLAYED = "mu"
 
 @click.command()
 @click.option("--aos", is_flag=True, help="A real aos module instead of the bundled token.")
+@click.option("--liar", is_flag=True, help="One of three compute units lies, and is slashed.")
+@click.option(
+    "--lie",
+    type=click.Choice(("balance", "undo", "receipt", "withhold", "refused")),
+    help="How the liar lies; default balance.",
+)
 @click.option("--messages", default=MESSAGES, show_default=True, type=click.IntRange(min=1))
 @click.option("--keep", is_flag=True, help="Leave the network up; print addresses and keys.")
 @click.option(
@@ -42,6 +51,8 @@ def demo(
     http: Http | None,
     *,
     aos: bool,
+    liar: bool,
+    lie: str | None,
     messages: int,
     keep: bool,
     directory: Path | None,
@@ -52,10 +63,17 @@ def demo(
     the log of one replica from disk.
 
     Ends with exit code 1, naming the message, if anything does not verify.
+
+    With --liar the third compute unit answers questions for balances wrongly: a client is warned,
+    the other units prove the lie on the ledger, and its stake is burnt.
     """
     root = _empty(directory)
+    if liar or lie:
+        _demo_liar(root, lie or "balance", aos=aos, keep=keep or bool(directory), as_json=as_json)
+        return
     try:
-        summary = trio.run(_demo, root, http, _Options(aos, messages, keep, as_json))
+        options = _Options(aos, messages, keep, as_json)
+        summary = trio.run(_until_signal, partial(_run, root, http, options))
     finally:
         if not keep and directory is None:
             shutil.rmtree(root, ignore_errors=True)
@@ -70,6 +88,21 @@ def demo(
         click.echo(json.dumps(summary))
     if not passed:
         raise Failure(f"the demo did not verify: {json.dumps(summary)}", Exit.REFUSED)
+
+
+def _demo_liar(root: Path, lie: str, *, aos: bool, keep: bool, as_json: bool) -> None:
+    from aonode.cli.demo_liar import run_liar
+
+    try:
+        run = partial(run_liar, root, lie=lie, aos=aos, quiet=as_json)
+        summary, passed = trio.run(_until_signal, run)
+    finally:
+        if not keep:
+            shutil.rmtree(root, ignore_errors=True)
+    if as_json:
+        click.echo(json.dumps(summary))
+    if not passed:
+        raise Failure(f"the liar was not caught as it must be: {summary}", Exit.REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +122,16 @@ def _empty(directory: Path | None) -> Path:
     return directory.resolve()
 
 
-async def _demo(root: Path, http: Http | None, options: _Options) -> dict[str, Any]:
+async def _until_signal(run: Callable[[], Awaitable[T]]) -> T:
     """Run the demo, stopping everything on SIGTERM as on any other end."""
-    summary: dict[str, Any] = {}
+    answers: list[T] = []
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_stop_on_signal, nursery.cancel_scope)
-        summary = await _run(root, http, options)
+        answers.append(await run())
         nursery.cancel_scope.cancel()
-    if not summary:
+    if not answers:
         raise Failure("stopped by a signal", Exit.REFUSED)
-    return summary
+    return answers[0]
 
 
 async def _stop_on_signal(scope: trio.CancelScope) -> None:
