@@ -7,7 +7,7 @@ would be one.
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -70,7 +70,7 @@ class Client:
         mu_url: str,
         cu_urls: Sequence[str],
         su_url: str | None = None,
-        cu_keys: Collection[NodeKey] | None = None,
+        cu_keys: Container[NodeKey] | None = None,
         http: httpx.AsyncClient | None = None,
     ) -> None:
         """`http` carries the requests (its transport may be an application in memory); a client
@@ -344,6 +344,10 @@ class Client:
             self.verifier.know_process(item, str(answer.get("format", "")))
             return
         raise error
+
+    def process_item(self, process: ProcessId) -> tuple[Item, str]:
+        """The item of a process that is known, and its Module-Format."""
+        return self.verifier.process_item(process)
 
     async def status(self, url: str) -> dict[str, Any]:
         """A unit's own account of itself."""

@@ -8,7 +8,7 @@ the log is the only one (that is for whoever compares heads).
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -100,13 +100,14 @@ class VerifiedResult:
 class Verifier:
     """Checks results of one network. Keeps the process items and slots it has verified."""
 
-    def __init__(self, network: Network, cu_keys: Iterable[NodeKey] | None = None) -> None:
+    def __init__(self, network: Network, cu_keys: Container[NodeKey] | None = None) -> None:
         """`cu_keys` are the units whose word counts; the network file's unless stated."""
-        listed = [unit.key for unit in network.units if "compute" in unit.roles]
+        listed = frozenset(unit.key for unit in network.units if "compute" in unit.roles)
         self.network = network
-        self.cu_keys = frozenset(listed if cu_keys is None else cu_keys)
+        self.cu_keys = listed if cu_keys is None else cu_keys
         self._bounds = Bounds(network.parameters.output_bytes_max, network.parameters.outbox_max)
         self._processes: dict[ProcessId, tuple[ProcessInfo, str]] = {}
+        self._items: dict[ProcessId, Item] = {}
         self._slots: dict[tuple[bytes, bytes], Slot] = {}
         self._outcomes: dict[tuple[str, Status, bytes], tuple[Derived, bytes]] = {}
 
@@ -119,6 +120,11 @@ class Verifier:
         verify_item(process)
         info = process_info(process)
         self._processes[info.id] = (info, format)
+        self._items[info.id] = process
+
+    def process_item(self, process: ProcessId) -> tuple[Item, str]:
+        """What `know_process` was called with for it."""
+        return self._items[process], self._processes[process][1]
 
     def knows(self, process: ProcessId) -> bool:
         """Whether `know_process` has been called for it."""
@@ -189,7 +195,10 @@ class Verifier:
                 Reason.WRONG_NETWORK, f"the receipt is of network {b64url(receipt.network)}"
             )
         if receipt.cu not in self.cu_keys:
-            raise Invalid(Reason.WRONG_SENDER, "the network file lists no such compute unit")
+            raise Invalid(
+                Reason.WRONG_SENDER,
+                "the network file lists no such compute unit, nor has it a stake",
+            )
         if receipt.process != process or assignment.process != process:
             raise _mismatch(f"the receipt is of process {b64url(receipt.process)}")
         if receipt.slot != assignment.nonce:

@@ -13,8 +13,9 @@ from aonode.cli.demo import demo
 from aonode.cli.keys import keys
 from aonode.cli.ledger import ledger
 from aonode.cli.log import log
-from aonode.cli.messages import module, result, send, spawn
+from aonode.cli.messages import module, send, spawn
 from aonode.cli.node import init, run, status
+from aonode.cli.result import result
 from aonode.cli.shared import Exit
 from aonode.cli.stake import stake
 

@@ -1,4 +1,4 @@
-"""`aonode module publish`, `spawn`, `send`, `result`: what a user of the network does."""
+"""`aonode module publish`, `spawn`, `send`: what a user of the network does."""
 
 from __future__ import annotations
 
@@ -20,8 +20,7 @@ from aonode.cli.shared import (
     with_client,
 )
 from aonode.processes import token_wasm
-from aonode.verify_result import VerifiedResult
-from protocols.ids import ItemId, ProcessId, b64url
+from protocols.ids import ProcessId, b64url
 from protocols.outbox import FORMAT_CBOR
 
 Tags = Sequence[tuple[str, str]]
@@ -71,47 +70,3 @@ def send(access: Access, process: bytes, tags: Tags, data: bytes, as_json: bool)
     target = ProcessId(process)
     id = with_client(access, lambda client: client.send(target, tags, data), sends=True)
     emit({"message": b64url(id)}, as_json=as_json, text=b64url(id))
-
-
-@click.command()
-@click.argument("process", type=Id())
-@click.argument("message", type=Id())
-@click.option("--quorum", default=1, show_default=True, help="Compute units that must agree.")
-@json_option
-@refusals_exit
-@client_options
-def result(access: Access, process: bytes, message: bytes, quorum: int, as_json: bool) -> None:
-    """Print the result of MESSAGE in PROCESS, after checking every receipt for it.
-
-    Receipts, assignment, message and outcome are verified here: nothing a unit says is believed.
-    """
-    verified = with_client(
-        access,
-        lambda client: client.result(ProcessId(process), ItemId(message), quorum=quorum),
-    )
-    click.echo(_json(verified) if as_json else _text(verified))
-
-
-def _json(verified: VerifiedResult) -> str:
-    """One object, the module's own Output inside exactly as it wrote it."""
-    units = ",".join(f'"{b64url(receipt.cu)}"' for receipt in verified.receipts)
-    leaf = b64url(verified.receipts[0].leaf.hash())
-    return (
-        f'{{"process":"{b64url(verified.process)}","message":"{b64url(verified.message)}",'
-        f'"slot":{verified.nonce},"status":"{verified.status.name}","fuel":{verified.fuel},'
-        f'"leaf":"{leaf}","units":[{units}],"result":{verified.public}}}'
-    )
-
-
-def _text(verified: VerifiedResult) -> str:
-    units = len({receipt.cu for receipt in verified.receipts})
-    lines = [
-        f"slot {verified.nonce}: {verified.status.name}, {verified.fuel} fuel, "
-        f"verified receipts of {units} compute unit{'s' if units > 1 else ''}",
-        verified.error or verified.output,
-    ]
-    for sent in verified.outbox.messages:
-        tags = " ".join(f"{tag.name}={tag.value}" for tag in sent.tags)
-        lines.append(f"-> {sent.target}  {tags}  {sent.data[:200].decode('utf-8', 'replace')}")
-    lines += [f"-> spawns a process: {len(spawn.tags)} tags" for spawn in verified.outbox.spawns]
-    return "\n".join(lines)

@@ -131,13 +131,14 @@ class Access:
         """Every port known, each once."""
         return tuple(dict.fromkeys((*self.others, *self.computes, *self.messengers)))
 
-    def client(self) -> Client:
+    def client(self, computes: Sequence[str] = ()) -> Client:
+        """A client of these compute units, or of those that are known."""
         return Client(
             self.network,
             signer=self.signer,
             env=ProductionEnv(),
             mu_url=self.messengers[0] if self.messengers else "",
-            cu_urls=self.computes,
+            cu_urls=computes or self.computes,
         )
 
 

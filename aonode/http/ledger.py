@@ -25,6 +25,7 @@ from protocols.ledger.entries import (
     Account,
     Bond,
     Case,
+    Demanded,
     Entry,
     Registered,
     Session,
@@ -71,6 +72,7 @@ def routes(node: NodeApi) -> list[Route]:
         Route("/ledger/account/{address}", edge.account),
         Route("/ledger/units", edge.units),
         Route("/ledger/cases", edge.cases),
+        Route("/ledger/demands", edge.demands),
         Route("/ledger/slots", edge.slots),
         Route("/ledger/checkpoint", edge.checkpoint),
         Route("/ledger/prove/{kind}/{key}", edge.prove),
@@ -105,6 +107,13 @@ class _Ledger:
         state = ledger.state()
         rows = [{"account": b64url(key), **entry_json(case)} for key, case in _cases(state)]
         return json_response({"slot": state.totals().slot, "cases": rows})
+
+    async def demands(self, request: Request) -> Response:
+        """Demands that are made and not over."""
+        _, ledger = ledger_of(self._node)
+        state = ledger.state()
+        rows = [{"id": b64url(key), **entry_json(row)} for key, row in _some(state.all(Demanded))]
+        return json_response({"slot": state.totals().slot, "demands": rows})
 
     async def slots(self, request: Request) -> Response:
         """What the fold did: `from`, `limit`; or in the slot of `item`, awaited for `wait_ms`.
