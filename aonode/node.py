@@ -277,7 +277,6 @@ class Node:
             profile=parts.engine.profile,
             key=parts.signer.key,
             sign=parts.signer.sign,
-            seals=self.network.ledger is not None,
             ledger=self.network.ledger,
         )
         self._sessions = Sessions(
@@ -295,7 +294,7 @@ class Node:
             parameters=self.network.parameters,
         )
         role.recover()
-        role.runner = self._runner("compute", machine, Extended, LedgerMoved)
+        role.runner = self._runner("compute", machine, Extended, LedgerMoved, PeersChanged)
         role.serve(parts.wire)
         self._release.execute = role.execute
         self._release.observers[Evaluated] = role.evaluated
@@ -458,6 +457,7 @@ class Node:
             restoring = runner.machine.status().get("restoring")
             if restoring is not None and not restoring["decided"]:
                 reasons.append("the scheduler is still asking peers for the heads of its logs")
+            reasons += _recalling(runner.machine.status().get("recall"))
         return reasons
 
     def status(self) -> dict[str, Any]:
@@ -485,6 +485,20 @@ class Node:
         for runner in self._hub.runners:
             self.registry.queue_depth.labels(queue=runner.name).set(runner.depth())
         return self.registry.text()
+
+
+def _recalling(recall: Mapping[str, Any] | None) -> list[str]:
+    """What a compute unit has to find out before it signs."""
+    if recall is None:
+        return []
+    if not recall["decided"]:
+        return ["the compute unit is still asking peers for the state proofs it has signed"]
+    if behind := recall["processes_behind"]:
+        return [
+            "the sign-once table is older than what peers hold of this unit: "
+            f"{behind} processes are being caught up"
+        ]
+    return []
 
 
 def build_node(

@@ -42,8 +42,11 @@ class Sessions:
         self._live: dict[ProcessId, _Live] = {}
 
     async def run(self, process: ProcessId, slots: list[Slot]) -> Event:
-        """Evaluate consecutive slots. The answer is `Executed` or `ExecutionRefused`."""
+        """Evaluate consecutive slots; slot 0 begins the process anew. The answer is `Executed` or
+        `ExecutionRefused`."""
         first = slots[0].nonce
+        if first == 0:
+            await self._forget(process)
         try:
             live = await self._open(process, slots[0])
         except Invalid as error:
@@ -88,6 +91,12 @@ class Sessions:
                 Reason.UNKNOWN_PROCESS, f"process {b64url(process)} has not been evaluated here"
             )
         return live
+
+    async def _forget(self, process: ProcessId) -> None:
+        if live := self._live.get(process):
+            async with live.lock:
+                live.session.close()
+                del self._live[process]
 
     async def _open(self, process: ProcessId, slot: Slot) -> _Live:
         if live := self._live.get(process):

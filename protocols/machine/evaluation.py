@@ -12,7 +12,9 @@ Rule 3: nothing is signed at or after a slot that the engine refuses.
                                       '--not what was signed--> Alarm, stopped
                  ExecutionRefused ------------------------------> Alarm, stopped
 
-On a network with a ledger the receipts of a process are gathered in state proofs (`proving`).
+On a network with a ledger the receipts of a process are gathered in state proofs (`proving`), and
+nothing is run before peers have been asked what this unit has signed (`recall`). If they hold more
+than its table, the process is evaluated up to there without signing, compared, and then again.
 
 State is in the engine only, so after a restart a process is evaluated again from slot 0. Slots
 whose leaves are durable are compared and not written again.
@@ -31,13 +33,14 @@ from protocols.accumulator import Mmr
 from protocols.codec import digest
 from protocols.errors import Invalid, Reason
 from protocols.ids import NetworkId, NodeKey, ProcessId, b64url
-from protocols.machine import proving
+from protocols.machine import proving, recall
 from protocols.machine.effects import (
     Alarm,
     Effect,
     Event,
     Notify,
     Persist,
+    Publish,
     Started,
     Table,
     TimerFired,
@@ -49,15 +52,21 @@ from protocols.machine.events import (
     ExecutionRefused,
     Extended,
     LedgerMoved,
+    PeersChanged,
+    ProofsArrived,
 )
-from protocols.machine.results import StoredResult
+from protocols.machine.recall import Recall
+from protocols.machine.results import StoredResult, leaf_of
 from protocols.machine.sealing import Sealer
 from protocols.machine.standing import Standing
 from protocols.parameters import Parameters
-from protocols.wire.outcome import Status, outcome_hash
-from protocols.wire.proof import Leaf, Receipt, is_border
+from protocols.wire.outcome import Status
+from protocols.wire.proof import Receipt, is_border
+from protocols.wire.topics import Topic
 
 STATUS_PROCESSES_MAX = 16
+PUBLISHED_AGAIN_MAX = 256
+"""Newest proofs published again after a start: the node may have died before they went out."""
 
 
 class Evaluation:
@@ -71,11 +80,11 @@ class Evaluation:
         profile: bytes,
         key: NodeKey,
         sign: Callable[[bytes], bytes],
-        seals: bool = False,
         ledger: ProcessId | None = None,
     ) -> None:
-        """`profile` is the engine's 32-byte id; `sign` the node's Ed25519 signature. `seals`:
-        the network has a ledger, so receipts are gathered in state proofs. `ledger` itself is
+        """`profile` is the engine's 32-byte id; `sign` the node's Ed25519 signature.
+
+        On a network with a ledger receipts are gathered in state proofs; the `ledger` itself is
         folded by every node and evaluated by none."""
         self.ledger = ledger
         self._network = network
@@ -84,7 +93,7 @@ class Evaluation:
         self._key = key
         self._sign = sign
         self._sealer = Sealer(network, profile, key, sign)
-        self._seals = seals
+        self._recall = Recall(key, decided=ledger is None)
         self._tick = 0
         self._processes: dict[ProcessId, Standing] = {}
         self._signed = 0
@@ -119,12 +128,10 @@ class Evaluation:
         """Decide. `now` only says when an interim proof is due: what a receipt or proof says is a
         function of the log."""
         match event:
-            case Started():
-                return [effect for state in self._processes.values() for effect in state.run()]
             case Extended(process=process, slots=slots) if process != self.ledger:
                 state = self._of(process)
                 state.tip = max(state.tip, slots[-1].nonce)
-                return state.run()
+                return state.run() if self._recall.decided else []
             case Executed(process=process):
                 return self._executed(self._processes[process], event, now)
             case ExecutionRefused(process=process):
@@ -133,7 +140,33 @@ class Evaluation:
                 return self._interim(self._processes[process])
             case LedgerMoved(state=ledger):
                 self._tick = ledger.totals().tick
+            case Started() if self._recall.decided:
+                return self._begin()
+            case Started() | PeersChanged() | ProofsArrived() | TimerFired(key=recall.TIMER):
+                was_decided = self._recall.decided
+                effects = self._recall.on(event, now)
+                begins = self._recall.decided and not was_decided
+                return effects + self._begin() if begins else effects
         return []
+
+    def _begin(self) -> list[Effect]:
+        """Hold what peers have shown to be old here, say again what was said last, and run."""
+        effects: list[Effect] = []
+        for proof in self._recall.found.values():
+            state = self._of(proof.process)
+            try:
+                if not state.stopped and proof.process != self.ledger:
+                    state.proving.claim(proof)
+            except Invalid as error:
+                effects.append(_stop(state, error))
+        states = list(self._processes.values())
+        newest = [last for state in states if (last := state.proving.newest())]
+        effects += [
+            Publish(Topic.PROOFS, last.process, last.encode())
+            for last in newest[:PUBLISHED_AGAIN_MAX]
+            if self.ledger is not None
+        ]
+        return effects + [effect for state in states for effect in state.run()]
 
     def status(self) -> dict[str, Any]:
         states = self._processes.values()
@@ -147,6 +180,10 @@ class Evaluation:
                 b64url(state.id): state.stopped for state in stopped[:STATUS_PROCESSES_MAX]
             },
             "stopped_count": len(stopped),
+            "recall": {
+                **self._recall.status(),
+                "processes_behind": sum(state.proving.is_claimed() for state in states),
+            },
         }
 
     def last(self, process: ProcessId) -> int:
@@ -166,13 +203,17 @@ class Evaluation:
         assert event.results, "an answer holds one slot at least"
         effects: list[Effect] = []
         first = state.next
+        is_checking = state.proving.is_claimed()
         for result in event.results:
             try:
                 effects += self._slot(state, result, now)
             except Invalid as error:
                 effects.append(_stop(state, error))
                 break
-        if state.next > first:
+            if is_checking and not state.proving.is_claimed():
+                state.again()  # now that it is known to be right, everything is signed
+                break
+        if state.next > first and not is_checking:
             effects.append(Notify(Evaluated(state.id, state.next - 1)))
         state.ran(sum(result.fuel for result in event.results) // len(event.results))
         return effects + state.run()
@@ -192,7 +233,11 @@ class Evaluation:
         signed something else."""
         slot = result.slot
         assert slot == state.next, f"slot {slot} evaluated, slot {state.next} comes first"
-        leaf = self._leaf(state.id, result)
+        assert (result.root is not None) == is_border(slot, self._parameters.root_every), (
+            f"slot {slot} has a state root iff it is a segment border"
+        )
+        assert not result.raw or Status(result.status).has_output, "an output the status denies"
+        leaf = leaf_of(state.id, result)
         leaf_hash = leaf.hash()
         mmr = state.mmr.append(leaf_hash)
         draft = Receipt(
@@ -208,30 +253,17 @@ class Evaluation:
         )
         durable = state.leaf(slot)
         effects: list[Effect] = []
-        if not durable:
-            effects = self._sign_and_keep(state, draft, leaf_hash, result.raw, mmr)
-        elif durable != leaf_hash:
+        if durable and durable != leaf_hash:
             raise _mismatch(slot, "leaf", durable, leaf_hash)
-        if self._seals:
-            effects += state.proving.add(draft, tip=state.tip, tick=self._tick, now=now)
+        if state.proving.is_claimed():
+            effects = state.proving.check(slot, draft.head, draft.mmr_root)
+        else:
+            if not durable:
+                effects = self._sign_and_keep(state, draft, leaf_hash, result.raw, mmr)
+            if self.ledger is not None:
+                effects += state.proving.add(draft, tip=state.tip, tick=self._tick, now=now)
         state.advance(draft.head, mmr, draft.mmr_root)
         return effects
-
-    def _leaf(self, process: ProcessId, result: ExecutedSlot) -> Leaf:
-        raw, slot = result.raw, result.slot
-        assert (result.root is not None) == is_border(slot, self._parameters.root_every), (
-            f"slot {slot} has a state root iff it is a segment border"
-        )
-        assert not raw or Status(result.status).has_output, "an output that the status denies"
-        return Leaf(
-            process,
-            slot,
-            result.assignment,
-            result.root,
-            outcome_hash(raw, result.outbox_root),
-            result.fuel,
-            result.status,
-        )
 
     def _sign_and_keep(
         self, state: Standing, draft: Receipt, leaf_hash: bytes, raw: bytes, mmr: Mmr

@@ -32,6 +32,11 @@ class ToyEngine:
         self._state = bytes(32)
         self.next = 0
 
+    def restart(self) -> None:
+        """From genesis again."""
+        self._state = bytes(32)
+        self.next = 0
+
     def run(self, slots: Sequence[Slot]) -> tuple[ExecutedSlot, ...]:
         """Evaluate the next slots."""
         return tuple(self._slot(slot) for slot in slots)
