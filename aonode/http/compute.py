@@ -21,6 +21,7 @@ from aonode.api import ComputeApi, EvaluatedSlot, NodeApi
 from aonode.env import Env
 from aonode.http import everywhere
 from aonode.http.edge import App, Bodies, application, integer_of, process_of
+from aonode.http.ledger_result import ledger_result
 from aonode.http.problem import json_response
 from aonode.http.shapes import Cursor, decode_cursor
 from protocols.abi import DryRun, dry_call_for
@@ -102,7 +103,11 @@ class _Compute:
 
     async def result(self, request: Request) -> Response:
         """Result JSON of a message, assignment or process id."""
-        process, evaluated = await self._evaluated(request, process_of(request))
+        named = process_of(request)
+        if named == self._node.network.ledger and self._node.ledger is not None:
+            _, nonce, wait_s = await self._place_of(request, named)
+            return json_response(await ledger_result(self._node.ledger, nonce, wait_s))
+        process, evaluated = await self._evaluated(request, named)
         text = self._public(self._format(process), evaluated)
         return Response(text, media_type="application/json")
 
@@ -128,6 +133,14 @@ class _Compute:
         self, request: Request, process: ProcessId | None
     ) -> tuple[ProcessId, EvaluatedSlot]:
         """The slot a request names, once it is evaluated. Raises Invalid, 404 for no slot."""
+        found, nonce, wait_s = await self._place_of(request, process)
+        self._check_evaluates(found)
+        return found, await self._compute.result(found, nonce, wait_s)
+
+    async def _place_of(
+        self, request: Request, process: ProcessId | None
+    ) -> tuple[ProcessId, int, float]:
+        """Where the id of a request stands, and how long its answer may still take."""
         deadline = trio.current_time() + RESULT_WAIT_S
         id = parse_id(request.path_params["id"], "message")
         replica = self._node.replica
@@ -135,8 +148,15 @@ class _Compute:
         wait_s = RESULT_WAIT_S if elsewhere is None else ELSEWHERE_WAIT_S
         found, nonce = await replica.wait_slot(id, wait_s, process)
         # A slot that came at the last moment still gets a second.
-        wait_s = max(1.0, deadline - trio.current_time())
-        return found, await self._compute.result(found, nonce, wait_s)
+        return found, nonce, max(1.0, deadline - trio.current_time())
+
+    def _check_evaluates(self, process: ProcessId) -> None:
+        if process == self._node.network.ledger:
+            raise Invalid(
+                Reason.UNSUPPORTED,
+                f"{b64url(process)} is the ledger, which every node folds and no unit evaluates; "
+                "see /ledger, /ledger/slots, and /result for one message",
+            )
 
     async def results(self, request: Request) -> Response:
         """A page of results, AO's cursors; see the head of this file for `receipts=1`."""
@@ -300,6 +320,7 @@ class _Compute:
         return process
 
     def _process_item(self, process: ProcessId) -> Item:
+        self._check_evaluates(process)
         slot = self._node.replica.slot(process, 0)
         if slot is None:
             raise Invalid(Reason.UNKNOWN_PROCESS, f"process {b64url(process)} is not known here")
