@@ -152,8 +152,12 @@ def pushed(of: Hosted, index: int, key: Key = MESSENGER, slot: int = PUSHED_SLOT
 def false_push(of: Hosted, key: Key = MESSENGER) -> Item:
     """An item that claims an entry and is another."""
     right = pushed(of, 0, key)
-    tags = [("Quantity", "6") if tag.name == "Quantity" else tuple(tag) for tag in right.tags]
-    return resigned(right, key, tags)
+    return resigned(right, key, with_tag(right, "Quantity", "6"))
+
+
+def with_tag(item: Item, name: str, value: str) -> list[tuple[str, str]]:
+    """An item's tags, one of them another."""
+    return [(tag.name, value if tag.name == name else tag.value) for tag in item.tags]
 
 
 def resigned(right: Item, key: Key, tags: Sequence[tuple[str, str]]) -> Item:

@@ -31,6 +31,7 @@ from tests.protocols.ledger.bench import (
     pushed,
     receipt_of,
     resigned,
+    with_tag,
 )
 from tests.protocols.ledger.world import PARAMETERS, POOR
 from tests.protocols.machine.world import Key, item, message_item
@@ -115,9 +116,7 @@ def test_answers_that_show_nothing() -> None:
 
 def test_what_the_outbox_does_not_hold() -> None:
     court = Bench()
-    beyond = [
-        ("Outbox", "3.9") if tag.name == "Outbox" else tuple(tag) for tag in pushed(OF, 0).tags
-    ]
+    beyond = with_tag(pushed(OF, 0), "Outbox", "3.9")
     assert len(OUT.entries()) < 9
     id = demanded(court, resigned(pushed(OF, 0), MESSENGER, beyond))
     court.refuse(POOR, Reply(id, answer(court).encode()), "none of index 9")
@@ -153,7 +152,7 @@ def test_a_unit_that_left_with_its_stake_is_nobodys_witness() -> None:
 def test_items_that_are_no_push_cannot_be_demanded() -> None:
     court = Bench()
     right = pushed(OF, 0)
-    tags = [tuple(tag) for tag in right.tags]
+    tags = with_tag(right, "", "")
     for wrong, why in (
         (message_item(MESSENGER, OF.process.id), "does not say"),
         (resigned(right, MESSENGER, [*tags, ("Outbox", "1.1")]), "one Outbox tag"),
@@ -171,6 +170,6 @@ def test_items_that_are_no_push_cannot_be_demanded() -> None:
 
 def test_a_push_without_its_root_is_false() -> None:
     court = Bench()
-    tags = [tuple(tag) for tag in pushed(OF, 0).tags if tag.name != "Pushed-For"]
+    tags = [tag for tag in with_tag(pushed(OF, 0), "", "") if tag[0] != "Pushed-For"]
     id = demanded(court, resigned(pushed(OF, 0), MESSENGER, tags))
     court.refuse(POOR, Reply(id, answer(court).encode()), "another item")

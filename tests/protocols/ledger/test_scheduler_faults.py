@@ -92,7 +92,7 @@ def test_who_is_not_the_scheduler_cannot_take_a_log_from_its_host() -> None:
     for number in (1, 2):
         draft = OF.chain(2).draft(OTHER.public, 2000, OF.message(number + 90).id)
         foreign.append(draft.signed(OTHER.sign(draft.message())).raw)
-    assert court.accuse(WATCHER, TwoAssignments(*foreign, OF.head)).startswith("void")
+    assert court.accuse(WATCHER, TwoAssignments(foreign[0], foreign[1], OF.head)).startswith("void")
     assert unhosted(court.state, ID) is None
     right = OF.assignment(3)
     assert court.accuse(WATCHER, TwoAssignments(right, right, OF.head)).startswith("innocent")
