@@ -15,6 +15,8 @@ from aonode.cli.ledger import ledger
 from aonode.cli.log import log
 from aonode.cli.messages import module, send, spawn
 from aonode.cli.node import init, run, status
+from aonode.cli.offline import run_alone
+from aonode.cli.prove import prove
 from aonode.cli.result import result
 from aonode.cli.shared import Exit
 from aonode.cli.stake import stake
@@ -43,8 +45,10 @@ for _verb in (
     ledger,
     stake,
     challenge,
+    prove,
 ):
     aonode.add_command(_verb)
+module.add_command(run_alone)
 
 
 def main() -> None:

@@ -405,6 +405,20 @@ def test_bad_paths_and_queries_are_refused_by_name(world: World) -> None:
         assert named in answer.json()["error"], path
 
 
+@pytest.mark.parametrize(("port", "path"), [("mu", "/graphql"), ("cu", "/dry-run?process-id=")])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b'{"query":"\xff","Data":"\xff"}', b"[" * 5000, b"\xff", b"[]"]
+)
+def test_json_bodies_that_are_none(world: World, port: str, path: str, body: bytes) -> None:
+    if path.endswith("="):
+        path += b64url(world.token.id)
+        body = body or b"{]"  # nothing at all is a dry run of nothing
+    answer = httpx.post(getattr(world.small, port) + path, content=body, trust_env=False)
+    assert answer.status_code == 400, answer.text
+    named = "a GraphQL request is" if port == "mu" else "a dry run is a JSON message"
+    assert named in answer.text
+
+
 @pytest.mark.parametrize("port", ["mu", "su", "cu"])
 def test_no_post_is_redirected_and_every_answer_is_open_to_browsers(
     world: World, port: str
