@@ -36,6 +36,8 @@ class Final:
     trusted: Trusted
     raw: bytes = b""
     """The checkpoint's transaction; empty where no node knows a later one than was trusted."""
+    stakes: tuple[EntryProof, ...] = ()
+    """Of the totals, stakes and session keys under it."""
     proofs: Mapping[bytes, EntryProof] = field(default_factory=dict)
     """By key, of what was asked for."""
     old: bool = False
@@ -98,8 +100,9 @@ def read_final(
         new = advance(trusted, tx, proofs, verify_ed25519)
     # The proof of an absent entry shows another one, so what is proved follows from the order.
     keys = [key_of(kind, key) for kind, key in wanted]
-    shown = dict(zip(keys, proofs[len(proofs) - len(keys) :], strict=False)) if keys else {}
-    final = Final(new, raw, shown, trusted.is_old(tx.tick, unbonding))
+    rest = max(0, len(proofs) - len(keys))
+    shown = dict(zip(keys, proofs[rest:], strict=False))
+    final = Final(new, raw, tuple(proofs[:rest]), shown, trusted.is_old(tx.tick, unbonding))
     for kind, key in wanted:
         final.entry(kind, key)
     return final

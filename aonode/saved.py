@@ -1,9 +1,11 @@
 """Files that `aonode result --save` writes: a result with all that is needed to check it.
 
     {"kind": "aonode-result-1", "network": id, "process": id, "format": text,
-     "process_item": bytes, "results": [{"receipt", "outcome", "assignment", "message"}, ...]}
+     "process_item": bytes, "results": [{"receipt", "outcome", "assignment", "message"}, ...],
+     "checkpoint": bytes, "stakes": [bytes, ...]}
 
-Ids and bytes are base64url. One entry of `results` per unit that answered. The JSON of
+Ids and bytes are base64url. One entry of `results` per unit that answered. The last two are there
+with `--accept`: a final checkpoint of the ledger, and proofs of the stakes under it. The JSON of
 `GET /proof/:message` is read as a file with one result.
 """
 

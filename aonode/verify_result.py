@@ -147,11 +147,11 @@ class Verifier:
         try:
             receipt = Receipt.decode(evidence.receipt)
             who = f"unit {b64url(receipt.cu)}"
-            slot = self._slot(process, evidence)
+            slot = self.check_slot(process, evidence)
             if message is not None and slot.message.id != message:
                 raise _mismatch(f"the answer is about message {b64url(slot.message.id)}")
-            self._check_receipt(process, receipt, slot)
-            self._check_outcome(process, receipt, evidence.outcome)
+            self.check_receipt(process, receipt, slot)
+            self.check_outcome(process, receipt, evidence.outcome)
         except Invalid as error:
             raise Invalid(
                 error.reason,
@@ -160,8 +160,8 @@ class Verifier:
             ) from None
         return VerifiedReceipt(receipt, slot, evidence.outcome)
 
-    def _slot(self, process: ProcessId, evidence: Evidence) -> Slot:
-        """The slot that assignment and message make, both signatures checked."""
+    def check_slot(self, process: ProcessId, evidence: Evidence) -> Slot:
+        """The slot that assignment and message make, both signatures checked. Raises Invalid."""
         key = (evidence.assignment, evidence.message)
         slot = self._slots.get(key)
         if slot is None:
@@ -188,7 +188,8 @@ class Verifier:
         verify_item(message)
         return slot_of(assignment, message)
 
-    def _check_receipt(self, process: ProcessId, receipt: Receipt, slot: Slot) -> None:
+    def check_receipt(self, process: ProcessId, receipt: Receipt, slot: Slot) -> None:
+        """Raise Invalid unless a unit whose word counts has signed it about this slot."""
         assignment = slot.assignment
         if receipt.network != self.network.id:
             raise Invalid(
@@ -211,7 +212,8 @@ class Verifier:
         if not verify_ed25519(receipt.cu, receipt.signing_bytes(), receipt.signature):
             raise Invalid(Reason.BAD_SIGNATURE, "the receipt's signature is not the unit's")
 
-    def _check_outcome(self, process: ProcessId, receipt: Receipt, raw: bytes) -> None:
+    def check_outcome(self, process: ProcessId, receipt: Receipt, raw: bytes) -> None:
+        """Raise Invalid unless `raw` is the module output that the receipt states."""
         leaf = receipt.leaf
         try:
             stated = Status(leaf.status)

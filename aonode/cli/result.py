@@ -218,8 +218,10 @@ async def _save(
 
 def _write(path: Path, client: Client, process: ProcessId, accepting: Accepting) -> None:
     said = [each.evidence for each in accepting.answers.said]
-    extra = {} if accepting.final is None else {"checkpoint": b64url(accepting.final.raw)}
-    _document(path, client, process, said, **extra)
+    final = accepting.final
+    assert final is not None, "a result is judged under a final checkpoint"
+    stakes = [b64url(proof.encode()) for proof in final.stakes]
+    _document(path, client, process, said, checkpoint=b64url(final.raw), stakes=stakes)
 
 
 def _document(

@@ -20,18 +20,19 @@ from starlette.routing import Route
 from aonode.api import ComputeApi, EvaluatedSlot, NodeApi
 from aonode.env import Env
 from aonode.http import everywhere
+from aonode.http.dry_run import read_dry_run
 from aonode.http.edge import App, Bodies, application, integer_of, process_of
 from aonode.http.ledger_result import ledger_result
 from aonode.http.problem import json_response
 from aonode.http.shapes import Cursor, decode_cursor
-from protocols.abi import DryRun, dry_call_for
+from protocols.abi import dry_call_for
 from protocols.errors import Invalid, Reason
 from protocols.ids import ProcessId, address_of, b64url, parse_id
 from protocols.network import Parameters
 from protocols.outbox import Bounds
 from protocols.result import public_json
 from protocols.wire.assignment import Slot
-from protocols.wire.item import Item, Tag
+from protocols.wire.item import Item
 from protocols.wire.outcome import Status
 from protocols.wire.process import ProcessInfo, process_info
 
@@ -115,6 +116,7 @@ class _Compute:
         """All that is needed to check one result offline (see `aonode.verify_result`).
 
         A message that stands in several logs (assigned by id) is told apart by `process-id`.
+        `process=1` adds the process item, which says who may schedule.
         """
         named = process_of(request) if "process-id" in request.query_params else None
         process, evaluated = await self._evaluated(request, named)
@@ -126,8 +128,14 @@ class _Compute:
                 "format": self._format(process),
                 **_receipt_parts(evaluated),
                 **_log_parts(slot),
+                **self._process_part(request, process),
             }
         )
+
+    def _process_part(self, request: Request, process: ProcessId) -> dict[str, Any]:
+        if request.query_params.get("process") != "1":
+            return {}
+        return {"process_item": b64url(self._process_item(process).raw)}
 
     async def _evaluated(
         self, request: Request, process: ProcessId | None
@@ -281,7 +289,7 @@ class _Compute:
         info, format = self._info(process), self._format(process)
         chain = self._node.replica.chain(process)
         assert chain is not None, "a process with a process item has a chain"
-        dry = _dry_run(body, process, chain.timestamp)
+        dry = read_dry_run(body, process, chain.timestamp)
         if self._dry_runs >= DRY_RUNS_MAX:
             raise Invalid(Reason.BUSY, f"{DRY_RUNS_MAX} dry runs are under way; try again")
         self._dry_runs += 1
@@ -383,39 +391,3 @@ def nonce_at(node: NodeApi, process: ProcessId, timestamp: int) -> int:
         else:
             high = middle - 1
     return low
-
-
-class _DryTag(msgspec.Struct):
-    name: str
-    value: str = ""
-
-
-class _DryBody(msgspec.Struct):
-    """A dry run as aoconnect sends it; other members are ignored."""
-
-    Tags: list[_DryTag] = []
-    Id: str = "1234"
-    Owner: str = "1234"
-    Target: str | None = None
-    Data: str | int | float | bool | None = ""
-    Anchor: str | None = None
-    Signature: str | None = None
-    Timestamp: int | None = None
-
-
-def _dry_run(body: bytes, process: ProcessId, timestamp: int) -> DryRun:
-    try:
-        given = msgspec.json.decode(body or b"{}", type=_DryBody)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Invalid(Reason.MALFORMED, f"a dry run is a JSON message: {error}") from None
-    data = given.Data
-    return DryRun(
-        id=given.Id,
-        owner=given.Owner,
-        target=given.Target or b64url(process),
-        tags=tuple(Tag(tag.name, tag.value) for tag in given.Tags),
-        data=data if isinstance(data, str) else msgspec.json.encode(data).decode(),
-        timestamp=timestamp if given.Timestamp is None else given.Timestamp,
-        signature=given.Signature,
-        anchor=given.Anchor,
-    )

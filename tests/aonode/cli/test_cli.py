@@ -36,7 +36,7 @@ def test_every_verb_has_help() -> None:
     listed = call("--help")
     assert listed.exit_code == Exit.OK
     verbs = ["init", "run", "demo", "keys", "module", "spawn", "send", "result", "log", "status"]
-    verbs += ["ledger", "stake", "challenge"]
+    verbs += ["ledger", "stake", "challenge", "prove"]
     for verb in verbs:
         assert verb in listed.output
         assert call(verb, "--help").exit_code == Exit.OK
