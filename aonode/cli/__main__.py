@@ -17,7 +17,6 @@ from aonode.cli.messages import module, send, spawn
 from aonode.cli.node import init, run, status
 from aonode.cli.offline import run_alone
 from aonode.cli.prove import prove
-from aonode.cli.prove import prove
 from aonode.cli.result import result
 from aonode.cli.shared import Exit
 from aonode.cli.stake import stake
@@ -46,7 +45,6 @@ for _verb in (
     ledger,
     stake,
     challenge,
-    prove,
     prove,
 ):
     aonode.add_command(_verb)
