@@ -43,6 +43,7 @@ from protocols.machine.evaluation import Evaluation
 from protocols.machine.events import (
     Evaluated,
     Extended,
+    ForkFound,
     LedgerMoved,
     PeersChanged,
     PostAsked,
@@ -188,15 +189,16 @@ class Node:
         machine.recover(self.replica.logs())
         self._replica_runner = self._runner("replica", machine, Scheduled, PeersChanged, UnitSeen)
         self._release.observers[Extended] = self._extended
+        self._release.observers[ForkFound] = self.replica.forked
         self._release.translators[Protocol.LOG] = self._admission.log_arrived
         self.replica.serve(self._parts.wire)
 
     def _build_book(self) -> None:
-        machine = Book()
+        machine = Book(key=self.key, network=self.network.id)
         role = BookRole(machine=machine, db=self._parts.db)
-        role.recover()
+        role.recover(self.replica.forks())
         self.proofs = role
-        runner = self._runner("book", machine, LedgerMoved, ProofSealed, VoteArrived)
+        runner = self._runner("book", machine, LedgerMoved, ProofSealed, VoteArrived, ForkFound)
         role.serve(self._parts.wire)
         statements = Statements(
             env=self._parts.env,
@@ -206,6 +208,8 @@ class Node:
             refuse=self._admission.refuse,
         )
         self._subscribe(Topic.PROOFS, statements.proofs_door)
+        self._subscribe(Topic.ALARMS, statements.alarms_door)
+        self._release.translators[Protocol.ITEM] = statements.assignment_arrived
         self._release.translators[Protocol.LEAVES] = statements.leaves_arrived
         self._release.translators[Protocol.PROOFS] = statements.proofs_arrived
 

@@ -11,10 +11,18 @@ from protocols.court import leaves_of
 from protocols.errors import Invalid, Reason
 from protocols.ids import NodeKey, b64url
 from protocols.machine.book import Book
-from protocols.machine.effects import Answered, Event, Send
-from protocols.machine.events import LeavesArrived, ProofsArrived, StatementArrived
+from protocols.machine.effects import Answered, Event, Refusal, Send
+from protocols.machine.events import (
+    AssignmentArrived,
+    ForkHeard,
+    LeavesArrived,
+    ProofsArrived,
+    StatementArrived,
+)
 from protocols.network import Network
 from protocols.trust import Verified
+from protocols.wire.alarm import ForkAlarm
+from protocols.wire.batch import ASSIGNMENT_BYTES_MAX
 from protocols.wire.demand import LeavesAnswer
 from protocols.wire.evidence import statement_id, statement_of
 from protocols.wire.proof import StateProof
@@ -24,6 +32,7 @@ from protocols.wire.proof_streams import (
     ProofsRequest,
     decode_leaves,
 )
+from protocols.wire.streams import ItemRequest, join
 from protocols.wire.vote import Vote
 
 
@@ -60,6 +69,37 @@ class Statements:
         verified = verification.check_proof(payload, self._network.id, self._parameters)
         taken = self._heard(StatementArrived(payload, verified))
         return Verdict.ACCEPT if taken else Verdict.IGNORE
+
+    def alarms_door(self, sender: NodeKey, payload: bytes) -> Verdict:
+        """An alarm by anybody with something to lose here: it makes all others ask."""
+        alarm = ForkAlarm.decode(payload)
+        if alarm.network != self._network.id:
+            raise Invalid(
+                Reason.WRONG_NETWORK,
+                f"an alarm of network {b64url(alarm.network)}, this is {b64url(self._network.id)}",
+            )
+        is_known = any(unit.key == sender for unit in self._network.units)
+        if not is_known and not self._book.is_staked(sender):
+            return Verdict.IGNORE
+        return Verdict.ACCEPT if self._heard(ForkHeard(alarm, sender)) else Verdict.IGNORE
+
+    async def assignment_arrived(self, sent: Send, answered: Answered) -> AssignmentArrived:
+        """Verify an assignment that was asked for by its id."""
+        id = ItemRequest.decode(sent.body).id
+        peer, tag = answered.peer, answered.tag
+        try:
+            raw = join(answered.frames or (), size_max=ASSIGNMENT_BYTES_MAX)
+            if raw is None:
+                raise Invalid(Reason.UNKNOWN_ITEM, f"peer {b64url(peer)} has no item {b64url(id)}")
+            assignment = await self._env.offload(lambda: verification.check_assignment(raw))
+            if assignment.value.id != id:
+                raise Invalid(
+                    Reason.MISMATCH, f"peer {b64url(peer)} gave another item for {b64url(id)}"
+                )
+        except Invalid as error:
+            self._refuse(error)
+            return AssignmentArrived(None, Refusal(error.reason, error.detail), peer, tag)
+        return AssignmentArrived(assignment, None, peer, tag)
 
     async def leaves_arrived(self, sent: Send, answered: Answered) -> LeavesArrived:
         """Check that the leaves of a LEAVES answer are those the statement rests on."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from aonode.api import HeardProof
 from aonode.ports import Store, Wire
 from protocols import keyspace
-from protocols.ids import NodeKey, ProcessId
+from protocols.ids import ItemId, NodeKey, ProcessId
 from protocols.keyspace import Prefix
 from protocols.machine.book import Book, Place, heard_of_row
 from protocols.wire.proof_streams import PROOFS_ANSWER_MAX, ProofsAnswer, ProofsRequest
@@ -22,10 +22,10 @@ class BookRole:
         self._machine = machine
         self._db = db
 
-    def recover(self) -> None:
-        """Tell the machine what was heard before."""
+    def recover(self, forks: Sequence[tuple[ProcessId, ItemId, ItemId]] = ()) -> None:
+        """Tell the machine what was heard before, and which forks the replica holds."""
         rows = self._db.scan(*keyspace.prefix_range(Prefix.HEARD))
-        self._machine.recover((_place(key), row) for key, row in rows)
+        self._machine.recover(((_place(key), row) for key, row in rows), forks)
 
     def serve(self, wire: Wire) -> None:
         """Give peers what was heard."""

@@ -18,11 +18,12 @@ from protocols.ids import ItemId, NodeKey, ProcessId, b64url
 from protocols.keyspace import Prefix
 from protocols.limits import HEADS_PROCESSES_MAX
 from protocols.machine.effects import Event
-from protocols.machine.events import Extended
+from protocols.machine.events import Extended, ForkFound
 from protocols.machine.rows import slot_of_row
 from protocols.network import Parameters
 from protocols.wire import streams
 from protocols.wire.assignment import Chain, Slot
+from protocols.wire.batch import ASSIGNMENT_BYTES_MAX
 from protocols.wire.item import Item, decode_item
 from protocols.wire.process import ProcessInfo, process_info
 from protocols.wire.streams import Head, Heads, HeadsRequest, ItemRequest, LogRequest
@@ -43,12 +44,16 @@ class ReplicaRole:
         self._infos: dict[ProcessId, ProcessInfo] = {}
         self._waiters = Waiters()
         self._recent = RecentSlots()
+        self._seconds: dict[bytes, bytes] = {}
+        """Keys of the evidence rows by assignment: what a scheduler has signed a second time."""
 
     def recover(self) -> None:
         """Read where every log stands."""
         for _, row in self._db.scan(*keyspace.prefix_range(Prefix.HEAD)):
             chain = Chain.decode(row)
             self._chains[chain.process] = chain
+        for key, _ in self._db.scan(*keyspace.prefix_range(Prefix.EVIDENCE)):
+            self._seconds[key[-32:]] = key
 
     def logs(self) -> list[tuple[Chain, ProcessInfo]]:
         """Where every durable log stands, and what its slot 0 says; for the machines."""
@@ -78,6 +83,21 @@ class ReplicaRole:
             place = (event.process, slot.nonce)
             self._waiters.tell(slot.message.id, place)
             self._waiters.tell(slot.assignment.id, place)
+
+    def forked(self, event: Event) -> None:
+        """A second assignment of a slot became durable."""
+        assert isinstance(event, ForkFound)
+        key = keyspace.evidence_key(event.process, event.nonce, event.second)
+        self._seconds[event.second] = key
+
+    def forks(self) -> list[tuple[ProcessId, ItemId, ItemId]]:
+        """Slots given twice that are on disk: process, the assignment in the log, the other."""
+        found = []
+        for second, key in self._seconds.items():
+            process, nonce = ProcessId(keyspace.id_of(key)), keyspace.nonce_of(key[:-32])
+            if held := self.held(process, nonce):
+                found.append((process, held, ItemId(second)))
+        return found
 
     def total(self) -> int:
         """Slots of all followed logs."""
@@ -163,6 +183,10 @@ class ReplicaRole:
             slot = self.slot(*found)
             assert slot is not None, f"by-id row of {b64url(id)} points nowhere"
             return slot.message if slot.message.id == id else slot.assignment.item
+        if key := self._seconds.get(id):
+            raw = self._db.get(key)
+            assert raw is not None, f"the evidence row of {b64url(id)} is gone"
+            return decode_item(raw, size_max=ASSIGNMENT_BYTES_MAX)
         return None
 
     def module(self, id: bytes) -> Item | None:

@@ -13,6 +13,8 @@ Rule 3: the first proof of a unit over a process that ends at a slot is kept; an
     VoteArrived -------> kept in memory
     LedgerMoved -------> rows of units with nothing at stake any more go
 
+It also gathers what proves that a scheduler has given one slot twice (`forks`).
+
 This file does not know stores: the adapter reads the rows back.
 """
 
@@ -25,11 +27,12 @@ from typing import Any
 from protocols import keyspace
 from protocols.codec import decode, encode
 from protocols.errors import Invalid, Reason
-from protocols.ids import NodeKey, ProcessId, address_of
+from protocols.ids import ItemId, NetworkId, NodeKey, ProcessId, address_of
 from protocols.ledger.entries import Bond, Session, Unbonding
 from protocols.ledger.state import State
 from protocols.machine.effects import Effect, Event, Notify, Persist, Table
 from protocols.machine.events import LedgerMoved, ProofSealed, StatementArrived, VoteArrived
+from protocols.machine.forks import Forks
 from protocols.wire.evidence import statement_id
 from protocols.wire.proof import PROOF_BYTES_MAX, StateProof
 from protocols.wire.vote import Vote
@@ -97,6 +100,8 @@ class Book:
     def __init__(
         self,
         *,
+        key: NodeKey,
+        network: NetworkId,
         proofs_per_process_max: int = PROOFS_PER_PROCESS_MAX,
         proofs_max: int = PROOFS_MAX,
     ) -> None:
@@ -107,9 +112,16 @@ class Book:
         self._count = 0
         self._state: State | None = None
         self._tick = 0
+        self._forks = Forks(key, network)
 
-    def recover(self, rows: Iterable[tuple[Place, bytes]]) -> None:
-        """Take up the durable rows, in any order. Raises Invalid(STORAGE, MALFORMED)."""
+    def recover(
+        self,
+        rows: Iterable[tuple[Place, bytes]],
+        forks: Iterable[tuple[ProcessId, ItemId, ItemId]] = (),
+    ) -> None:
+        """Take up the durable rows, in any order, and the forks that the replica has seen: process
+        and both assignments. Raises Invalid(STORAGE, MALFORMED)."""
+        self._forks.recover(forks)
         heard = [(heard_of_row(row)[0], place, row) for place, row in rows]
         for _, (process, last, cu), row in sorted(heard):
             self._unit(cu).put(process, last, statement_id(heard_of_row(row)[1]))
@@ -129,10 +141,15 @@ class Book:
                 is_first, self._state = self._state is None, state
                 self._tick = state.totals().tick
                 return self._drop_unstaked() if slots or is_first else []
-        return []
+        return self._forks.on(event, now)
 
     def status(self) -> dict[str, Any]:
-        return {"proofs": self._count, "units": len(self._units), "voters": len(self._votes)}
+        return {
+            "proofs": self._count,
+            "units": len(self._units),
+            "voters": len(self._votes),
+            "forks": len(self._forks),
+        }
 
     # Views of the adapter
 

@@ -13,6 +13,7 @@ from protocols.ledger.draft import Note
 from protocols.ledger.state import State
 from protocols.machine.effects import Event, Refusal
 from protocols.trust import Verified
+from protocols.wire.alarm import ForkAlarm
 from protocols.wire.assignment import Assignment, Slot
 from protocols.wire.evidence import Witness
 from protocols.wire.item import Item
@@ -60,7 +61,8 @@ class AssignAsked(Event):
 
 @dataclass(frozen=True, slots=True)
 class AssignmentArrived(Event):
-    """The answer to an ASSIGN request. Admission, from `Answered` -> delivery.
+    """The answer to an ASSIGN request, or to an ITEM request for an assignment. Admission, from
+    `Answered` -> delivery, book.
 
     Either the assignment, its signature verified and nothing else, or why there is none.
     """
@@ -324,3 +326,32 @@ class ProofsArrived(Event):
     proofs: tuple[Verified[StateProof], ...] | None
     votes: tuple[Verified[Vote], ...]
     tag: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForkFound(Event):
+    """The scheduler of a followed log has signed a second assignment for a slot (durable).
+    Replica -> book, readers of items."""
+
+    process: ProcessId
+    nonce: int
+    held: ItemId
+    """The assignment seen first."""
+    second: ItemId
+
+
+@dataclass(frozen=True, slots=True)
+class ForkHeard(Event):
+    """Somebody says that it holds two assignments of one slot. Admission -> book."""
+
+    alarm: ForkAlarm
+    sender: NodeKey
+
+
+@dataclass(frozen=True, slots=True)
+class ForkSeen(Event):
+    """Two different assignments of one slot by one scheduler, both signatures verified; whether it
+    is the process's scheduler is not. Book -> watcher."""
+
+    one: Assignment
+    other: Assignment

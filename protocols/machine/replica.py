@@ -40,6 +40,7 @@ from protocols.machine.effects import (
 from protocols.machine.events import (
     Conflicting,
     Extended,
+    ForkFound,
     LogArrived,
     PeersChanged,
     Scheduled,
@@ -277,6 +278,7 @@ class Replica:
         return [
             Persist(Table.LOG, key, slot.assignment.item.raw),
             Alarm(Reason.FORK, process, detail),
+            Notify(ForkFound(process, nonce, held, second)),
         ]
 
     # Gaps

@@ -12,12 +12,19 @@ from aonode.roles.book import BookRole
 from aonode.store.memory import MemoryStore
 from protocols.accumulator import mmr_of
 from protocols.errors import Invalid, Reason
-from protocols.ids import NodeKey, ProcessId
+from protocols.ids import ItemId, NetworkId, NodeKey, ProcessId
 from protocols.ledger.state import genesis
 from protocols.machine.book import Book
 from protocols.machine.effects import Answered, Event, Persist, Send
-from protocols.machine.events import LedgerMoved, StatementArrived, VoteArrived
+from protocols.machine.events import (
+    AssignmentArrived,
+    ForkHeard,
+    LedgerMoved,
+    StatementArrived,
+    VoteArrived,
+)
 from protocols.trust import Verified
+from protocols.wire.alarm import ForkAlarm
 from protocols.wire.demand import LeavesAnswer
 from protocols.wire.evidence import statement_id
 from protocols.wire.proof import StateProof
@@ -27,6 +34,7 @@ from protocols.wire.proof_streams import (
     ProofsRequest,
     encode_leaves,
 )
+from protocols.wire.streams import ItemRequest, cut
 from protocols.wire.topics import Protocol
 from protocols.wire.vote import Vote
 from tests.aonode.fakes import FakeEnv
@@ -37,6 +45,7 @@ from tests.protocols.toy import PARAMETERS, branches, receipts, resigned, state_
 NETWORK = network(PARAMETERS)
 ONE, TWO = STAKERS[:2]
 STRANGER = Key.of("stranger")
+OWN = Key.of("own")
 PEER = Key.of("peer").public
 TRUTH = branches()[0]
 PROCESS = TRUTH.slots[0].process
@@ -53,7 +62,7 @@ class World:
     """A book with its door and adapter, and what the book's machine hears."""
 
     def __init__(self) -> None:
-        self.book = Book()
+        self.book = Book(key=OWN.public, network=NETWORK.id)
         self.store = MemoryStore()
         self.role = BookRole(machine=self.book, db=self.store)
         self.heard: list[Event] = []
@@ -231,3 +240,49 @@ async def test_leaves_must_give_the_roots_that_the_statement_names(world: World)
     ):
         assert await arrived(wrong) is None
     assert len(world.refused) == 4
+
+
+def alarm(one: bytes = bytes(32), network: bytes = NETWORK.id) -> ForkAlarm:
+    return ForkAlarm(NetworkId(network), PROCESS, ItemId(one), ItemId(bytes([1]) * 32))
+
+
+def test_alarms_are_taken_from_those_with_something_to_lose(world: World) -> None:
+    assert world.statements.alarms_door(ONE.public, alarm().encode()) is Verdict.ACCEPT
+    assert world.heard == [ForkHeard(alarm(), ONE.public)]
+    assert world.statements.alarms_door(STRANGER.public, alarm().encode()) is Verdict.IGNORE
+    world.full = True
+    assert world.statements.alarms_door(ONE.public, alarm().encode()) is Verdict.IGNORE
+    for wrong, reason in (
+        (alarm(network=bytes(32)).encode(), Reason.WRONG_NETWORK),
+        (b"\x85\x02" + alarm().encode()[2:], Reason.UNSUPPORTED),
+        (alarm().encode()[:-1], Reason.MALFORMED),
+    ):
+        with pytest.raises(Invalid) as refusal:
+            world.statements.alarms_door(ONE.public, wrong)
+        assert refusal.value.reason is reason
+
+
+async def test_an_assignment_is_verified_as_it_arrives(world: World) -> None:
+    good = TRUTH.slots[3].assignment
+
+    async def arrived(id: bytes, frames: tuple[bytes, ...] | None) -> AssignmentArrived:
+        send = Send(PEER, Protocol.ITEM, ItemRequest(ItemId(id)).encode(), TAG, 1000)
+        event = await world.statements.assignment_arrived(send, Answered(TAG, PEER, frames))
+        assert (event.peer, event.tag) == (PEER, TAG)
+        return event
+
+    assert (await arrived(good.id, cut(good.item.raw))).assignment == Verified(good)
+    message = TRUTH.slots[3].message
+    bent = good.item.raw[:9] + bytes([good.item.raw[9] ^ 1]) + good.item.raw[10:]
+    for id, frames, reason in (
+        (good.id, (), Reason.UNKNOWN_ITEM),
+        (good.id, None, Reason.UNKNOWN_ITEM),
+        (good.id, cut(TRUTH.slots[4].assignment.item.raw), Reason.MISMATCH),
+        (message.id, cut(message.raw), Reason.MALFORMED),
+        (good.id, cut(bent), Reason.BAD_SIGNATURE),
+        (good.id, cut(bytes(1 << 20)), Reason.OVERSIZE),
+    ):
+        event = await arrived(id, frames)
+        assert event.assignment is None
+        assert event.refusal is not None
+        assert event.refusal.reason is reason, event.refusal

@@ -29,9 +29,14 @@ from tests.protocols.toy import NETWORK, branches, receipts, resigned, state_pro
 
 ONE, TWO = STAKERS[:2]
 STRANGER = Key.of("stranger")
+OWN = Key.of("own").public
 TRUTH = branches()[0]
 MADE = {key.public: receipts(TRUTH.leaves, TRUTH.heads, key) for key in (ONE, TWO, STRANGER)}
 PROCESS = TRUTH.slots[0].process
+
+
+def book_of(**bounds: int) -> Book:
+    return Book(key=OWN, network=NETWORK, **bounds)
 
 
 def proof(key: Key, first: int, last: int) -> StateProof:
@@ -60,7 +65,7 @@ def places(disk: Disk) -> list[Place]:
 
 
 def test_a_proof_is_kept_once_and_passed_on() -> None:
-    book, disk = Book(), Disk()
+    book, disk = book_of(), Disk()
     book.on(moved(genesis(network())), 0)
     made = proof(ONE, 0, 7)
     effects = hear(book, disk, made)
@@ -72,12 +77,12 @@ def test_a_proof_is_kept_once_and_passed_on() -> None:
     other = resigned(made, ONE, mmr_root=bytes(32))
     assert hear(book, disk, other) == [Notify(arrived(other))], "the first one stays in the book"
     assert not book.holds(other, other.encode())
-    assert book.status() == {"proofs": 1, "units": 1, "voters": 0}
+    assert book.status() == {"proofs": 1, "units": 1, "voters": 0, "forks": 0}
 
 
 def test_it_remembers_the_tick_at_which_a_proof_was_first_heard() -> None:
     ledger = Ledger()
-    book, disk = Book(), Disk()
+    book, disk = book_of(), Disk()
     hear(book, disk, proof(ONE, 0, 7))
     ledger.tick(3)
     book.on(moved(ledger.state), 0)
@@ -87,7 +92,7 @@ def test_it_remembers_the_tick_at_which_a_proof_was_first_heard() -> None:
 
 
 def test_own_proofs_are_in_the_book() -> None:
-    book, disk = Book(), Disk()
+    book, disk = book_of(), Disk()
     made = proof(ONE, 0, 7)
     effects = book.on(ProofSealed(made), 0)
     disk.write(effects)
@@ -96,7 +101,7 @@ def test_own_proofs_are_in_the_book() -> None:
 
 
 def test_nothing_of_those_with_no_stake() -> None:
-    book, disk = Book(), Disk()
+    book, disk = book_of(), Disk()
     made, theirs = proof(ONE, 0, 7), proof(STRANGER, 0, 7)
     assert len(hear(book, disk, made, theirs)) == 4, "the ledger is not known yet"
     disk.write(book.on(moved(genesis(network())), 0))
@@ -110,14 +115,14 @@ def test_nothing_of_those_with_no_stake() -> None:
 
 @pytest.mark.parametrize("order", [range(8), reversed(range(8)), [3, 0, 7, 1, 6, 2, 5, 4]])
 def test_the_newest_of_a_process_stay(order: Sequence[int]) -> None:
-    book, disk = Book(proofs_per_process_max=3), Disk()
+    book, disk = book_of(proofs_per_process_max=3), Disk()
     hear(book, disk, *(proof(ONE, last, last) for last in order))
     assert [last for _, last, _ in places(disk)] == [5, 6, 7]
     assert list(book.places(PROCESS, ONE.public, 0)) == places(disk)[::-1]
 
 
 def test_who_states_most_loses_its_oldest() -> None:
-    book, disk = Book(proofs_max=4), Disk()
+    book, disk = book_of(proofs_max=4), Disk()
     hear(book, disk, proof(ONE, 0, 0), *(proof(TWO, last, last) for last in range(9)))
     kept = places(disk)
     assert (PROCESS, 0, ONE.public) in kept
@@ -126,7 +131,7 @@ def test_who_states_most_loses_its_oldest() -> None:
 
 
 def test_reading_it() -> None:
-    book, disk = Book(), Disk()
+    book, disk = book_of(), Disk()
     hear(book, disk, *(proof(key, last, last) for last in (1, 5, 9) for key in (ONE, TWO)))
     foreign = ProcessId(bytes(32))
     hear(book, disk, resigned(proof(ONE, 3, 3), ONE, process=foreign))
@@ -136,7 +141,7 @@ def test_reading_it() -> None:
     assert [last for _, last, _ in book.places(PROCESS, None, 5)] == [9, 9, 5, 5]
     assert list(book.places(PROCESS, STRANGER.public, 0)) == []
 
-    again = Book()
+    again = book_of()
     again.recover(
         [
             (place, disk.tables[Table.LOG][keyspace.heard_key(*place)])
@@ -146,7 +151,7 @@ def test_reading_it() -> None:
     assert set(again.places(None, None, 0)) == set(book.places(None, None, 0))
     assert again.status() == book.status()
     with pytest.raises(Invalid):
-        Book().recover([((PROCESS, 1, ONE.public), b"\x80")])
+        book_of().recover([((PROCESS, 1, ONE.public), b"\x80")])
 
 
 def vote(key: Key, tick: int, slot: int = 0) -> Vote:
@@ -155,7 +160,7 @@ def vote(key: Key, tick: int, slot: int = 0) -> Vote:
 
 
 def test_newest_votes_are_kept() -> None:
-    book = Book()
+    book = book_of()
     for tick in range(1, VOTES_PER_STAKER_MAX + 3):
         book.on(VoteArrived(Verified(vote(ONE, tick))), 0)
         book.on(VoteArrived(Verified(vote(ONE, tick, slot=9))), 0)

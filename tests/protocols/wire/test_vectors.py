@@ -13,6 +13,7 @@ from protocols import codec
 from protocols.codec import Value
 from protocols.errors import Invalid
 from protocols.wire import batch, proof_streams, streams
+from protocols.wire.alarm import ALARM_BYTES_MAX, ForkAlarm
 from protocols.wire.assignment import Chain, assignment_of, slot_of
 from protocols.wire.batch import ASSIGNMENT_BYTES_MAX
 from protocols.wire.item import decode_item
@@ -147,6 +148,14 @@ def test_unit_matches_its_grammar() -> None:
     assert grammar.matches("unit-signed", signed)
 
 
+def test_alarms_match_their_grammar() -> None:
+    blob = bytes.fromhex(load("alarm")["fork"])
+    assert ForkAlarm.decode(blob).encode() == blob
+    assert len(blob) <= ALARM_BYTES_MAX
+    value = codec.decode(blob, size_max=ALARM_BYTES_MAX)
+    assert Grammar(WIRE / "alarm.cddl").matches("fork-alarm", value)
+
+
 def test_chain_rows_match_their_grammar() -> None:
     grammar = Grammar(WIRE / "assignment.cddl")
     rows = [bytes.fromhex(row["chain_row"]) for row in load("assignment")["slots"]]
@@ -181,6 +190,7 @@ DECODERS: list[tuple[str, str, Callable[[bytes], object], str, str]] = [
     ("batch", "messages", batch.unpack_messages, "batch.cddl", "message-batch"),
     ("batch", "slots", batch.unpack_slots, "batch.cddl", "slot-batch"),
     ("unit", "announcement", UnitAnnouncement.decode, "unit.cddl", "unit"),
+    ("alarm", "fork", ForkAlarm.decode, "alarm.cddl", "fork-alarm"),
 ]
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NetworkId, NodeKey, b64url
 from protocols.wire import batch, proof_streams, streams
+from protocols.wire.alarm import ForkAlarm
 from protocols.wire.demand import LeavesAnswer
 from protocols.wire.unit import UnsignedUnit
 from tests.protocols.wire.ledger_vectors import demand_vectors, evidence_vectors, ledger_tx_vectors
@@ -122,7 +123,14 @@ def unit_vectors() -> Any:
     }
 
 
+def alarm_vectors() -> Any:
+    slots, _ = sample_log(1)
+    one, other = (ItemId(slot.assignment.id) for slot in slots)
+    return {"fork": ForkAlarm(NETWORK, slots[0].process, one, other).encode().hex()}
+
+
 FILES = {
+    "alarm.json": alarm_vectors,
     "assignment.json": assignment_vectors,
     "batch.json": batch_vectors,
     "demand.json": demand_vectors,
