@@ -7,8 +7,9 @@ import sys
 import click
 import msgspec
 
+from aonode.demo.liar import LIES
 from aonode.ops import log
-from simnet import corridor, determinism
+from simnet import challenge, corridor, determinism
 from simnet.corridor import NAMES, Cut, Options, Report
 from simnet.fabric import LinkModel
 
@@ -74,6 +75,19 @@ def corridor_command(
     sys.exit(1 if report.violations else 0)
 
 
+@main.command(name="challenge")
+@click.option("--seed", type=int, default=1, show_default=True, help="Which run.")
+@click.option("--lie", type=click.Choice((*LIES, "none")), default="balance", show_default=True)
+@click.option("--loss", type=click.FloatRange(0, 0.9), default=0.0, help="Share of lost gossip.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+def challenge_command(*, seed: int, lie: str, loss: float, as_json: bool) -> None:
+    """Five nodes with stakes, one compute unit lies; exit 1 if it is not slashed, or another is."""
+    options = challenge.Options(seed, None if lie == "none" else lie, links=LinkModel(loss=loss))
+    report = challenge.run(options)
+    click.echo(_json(report) if as_json else _challenge_text(report))
+    sys.exit(1 if report.violations else 0)
+
+
 @main.command()
 def check() -> None:
     """Does this interpreter reproduce a schedule?"""
@@ -81,10 +95,23 @@ def check() -> None:
     click.echo("trio schedules from the seed, and reproduces it")
 
 
-def _json(report: Report) -> str:
+def _json(report: Report | challenge.Report) -> str:
     """Nothing in it but what the seed decides: two runs print the same bytes."""
     facts = {name: value for name, value in msgspec.to_builtins(report).items() if name != "tail"}
     return msgspec.json.encode(facts).decode()
+
+
+def _challenge_text(report: challenge.Report) -> str:
+    lines = [
+        f"seed {report.seed}   trace {report.trace}   {report.events} events",
+        f"{report.virtual_ms / 1000:.3f} s of virtual time, {report.ticks} ticks",
+        f"lie: {report.lie}   slashed: {', '.join(report.slashed) or 'nobody'}   {report.reason}",
+        f"frozen {report.frozen_s} s, burnt {report.burnt_s} s after the first wrong answer",
+        f"ledger root after slot {report.ledger_slot}: {report.ledger_root}",
+    ]
+    if report.violations:
+        lines += ["", *map(str, report.tail[-TAIL_EVENTS:]), "", *report.violations]
+    return "\n".join(lines)
 
 
 def _text(report: Report) -> str:

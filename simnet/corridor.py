@@ -111,7 +111,7 @@ def run(options: Options) -> Report:
 
 
 @functools.cache
-def _engine(parameters: Parameters) -> Engine:
+def engine_of(parameters: Parameters) -> Engine:
     """One for all nodes and runs: it holds compiled code, and no state of a process."""
     return WasmEngine(
         fuel_max=parameters.fuel_max,
@@ -126,7 +126,7 @@ class _Corridor:
         self._options = options
         self._trace = Trace()
         self._parameters = sim_parameters()
-        engine = _engine(self._parameters)
+        engine = engine_of(self._parameters)
         medium = Medium(Fabric(seed, options.links), self._trace)
         self._fabric = medium.fabric
         self._watch = SlotWatch()

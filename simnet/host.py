@@ -12,7 +12,7 @@ from typing import TypeVar
 import trio
 
 from aonode.crypto.signers import Ed25519Signer
-from aonode.node import Node, Parts, build_node
+from aonode.node import HONEST, Adversary, Node, Parts, build_node
 from aonode.ports import Engine
 from protocols.ids import NodeKey
 from protocols.network import Network
@@ -35,6 +35,8 @@ class Plan:
     name: str
     roles: tuple[str, ...]
     signer: Ed25519Signer
+    adversary: Callable[[Network, Ed25519Signer], Adversary] | None = None
+    """What bends its node; made anew at every boot. None for an honest one."""
 
 
 class Host:
@@ -46,6 +48,8 @@ class Host:
         self.plan = plan
         self.drive = Drive(plan.name, medium.trace)
         self.boots = 0
+        self.adversary = HONEST
+        """What bends the running node."""
         self._seed = seed
         self._network = network
         self._medium = medium
@@ -94,15 +98,23 @@ class Host:
 
     def _build(self, power: Power) -> Node:
         name, signer = self.name, self.plan.signer
+        if self.plan.adversary is not None:
+            self.adversary = self.plan.adversary(self._network, signer)
         parts = Parts(
             env=SimEnv(f"{name}/{power.number}", self._seed),
             wire=SimWire(self._medium, signer.key, name, power),
             db=self.drive.open("db", power),
             sign_once=self.drive.open("sign-once", power),
             signer=signer,
-            engine=self._engine if "compute" in self.plan.roles else None,
+            engine=self._engine if self._runs_code() else None,
         )
-        return build_node(roles=self.plan.roles, network=self._network, parts=parts)
+        return build_node(
+            roles=self.plan.roles, network=self._network, parts=parts, adversary=self.adversary
+        )
+
+    def _runs_code(self) -> bool:
+        """Whoever follows a ledger runs the segments that verdicts rest on."""
+        return self._network.ledger is not None or "compute" in self.plan.roles
 
     def crash(self) -> None:
         """Cut the power now, if it is on."""

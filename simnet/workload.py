@@ -33,6 +33,20 @@ TRANSIENT = (Reason.BUSY, Reason.UNAVAILABLE, Reason.TIMEOUT, Reason.UNKNOWN_PRO
 SUPPLY = 1_000_000
 
 
+_MODULE_TAGS = {"Type": "Module", "Module_Format": FORMAT_CBOR}
+
+
+def token_module(signer: Ed25519Signer, seed: Seed) -> Item:
+    """The token's module, signed apart from a running network."""
+    own = {"Data-Protocol": "ao", "Variant": "ao.TN.1", "Type": "Module"}
+    return sign_item(
+        signer,
+        anchor=seed.bytes(32, "module"),
+        tags=[Tag(*pair) for pair in {**own, "Module-Format": FORMAT_CBOR}.items()],
+        data=token_wasm(),
+    )
+
+
 class Client:
     """One key, and one messenger it talks to."""
 
@@ -65,9 +79,10 @@ class Client:
             data=data,
         )
 
-    async def publish_module(self) -> ItemId:
-        """Give the token's module to the messenger's node, where others find it."""
-        module = self.item(None, token_wasm(), Type="Module", Module_Format=FORMAT_CBOR)
+    async def publish_module(self, module: Item | None = None) -> ItemId:
+        """Give a module, the token's if none is given, to the messenger's node, where others
+        find it."""
+        module = module or self.item(None, token_wasm(), **_MODULE_TAGS)
         await self._until_done(lambda node: node.replica.put_module(module))
         return module.id
 
