@@ -55,6 +55,9 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     """Process ids to replicate; all if empty."""
     sole_copy: bool = False
     """This scheduler's data is the only copy: sign without asking peers for its heads."""
+    audit_share: int = 500
+    """Basis points of the state proofs heard that a watcher without the compute role checks by
+    running the process; whatever units disagree about it runs in any case."""
     log_level: str = "info"
     peer_requests_max: int = 64
     """Stream requests served to one peer at a time."""

@@ -33,6 +33,7 @@ from aonode.roles.scheduler import SchedulerRole
 from aonode.roles.segments import Segments
 from aonode.roles.sessions import Sessions
 from aonode.roles.units import Units
+from aonode.roles.watcher import WatcherRole, WatcherViews
 from protocols.errors import Invalid
 from protocols.ids import NodeKey, ProcessId, address_of, b64url
 from protocols.ledger.process import ledger_process
@@ -49,12 +50,14 @@ from protocols.machine.events import (
     PostAsked,
     ProofSealed,
     Scheduled,
+    StatementArrived,
     UnitSeen,
     VoteArrived,
 )
 from protocols.machine.ledger import Ledger
 from protocols.machine.replica import Replica
 from protocols.machine.slot_log import SlotLog
+from protocols.machine.watching import Watching
 from protocols.network import Network
 from protocols.trust import Verified
 from protocols.wire.item import Item
@@ -111,6 +114,7 @@ class Node:
         parts: Parts,
         sole_copy: bool = False,
         adversary: Adversary = HONEST,
+        audit_share: int = 0,
     ) -> None:
         self._adversary = adversary
         parts = replace(parts, wire=OwnStreams(parts.wire, parts.signer.key))
@@ -166,6 +170,8 @@ class Node:
             self._build_compute()
         if "messenger" in roles:
             self._build_messenger()
+        if network.ledger is not None:
+            self._build_watcher(audit_share)
         self._connect_wire()
 
     # Composition: one machine, one adapter, one runner each
@@ -197,7 +203,7 @@ class Node:
         machine = Book(key=self.key, network=self.network.id)
         role = BookRole(machine=machine, db=self._parts.db)
         role.recover(self.replica.forks())
-        self.proofs = role
+        self.proofs = self._book = role
         runner = self._runner("book", machine, LedgerMoved, ProofSealed, VoteArrived, ForkFound)
         role.serve(self._parts.wire)
         statements = Statements(
@@ -324,6 +330,41 @@ class Node:
         )
         self._release.translators[Protocol.RESULT] = self._admission.receipts_arrived
         self._release.translators[Protocol.ASSIGN] = self._admission.assignment_arrived
+
+    def _build_watcher(self, audit_share: int) -> None:
+        """Every node answers demands; who evaluates or has the role watches as well."""
+        parts, network = self._parts, self.network
+        views = WatcherViews(
+            env=parts.env,
+            key=self.key,
+            network=network,
+            db=parts.db,
+            sign_once=parts.sign_once,
+            replica=self.replica,
+            book=self._book,
+            compute=self.compute,
+        )
+        watches = "compute" in self.roles or "watcher" in self.roles
+        machine = Watching(
+            network=network,
+            key=self.key,
+            sign=parts.signer.sign,
+            views=views.views(),
+            audit_share=audit_share,
+            watches=watches,
+        )
+        role = WatcherRole(machine=machine, db=parts.db, network=network)
+        role.recover()
+        role.runner = self._runner(
+            "watcher",
+            machine,
+            LedgerMoved,
+            StatementArrived,
+            VoteArrived,
+            Evaluated,
+            PeersChanged,
+        )
+        self.watcher = role if watches else None
 
     def _connect_wire(self) -> None:
         self._subscribe(Topic.SLOTS, self._admission.slots_door)
@@ -512,6 +553,7 @@ def build_node(
     parts: Parts,
     sole_copy: bool = False,
     adversary: Adversary = HONEST,
+    audit_share: int = 0,
 ) -> Node:
     """A node of any mix of roles over the given ports, recovered and ready to `run`.
 
@@ -523,6 +565,7 @@ def build_node(
         parts=adversary.parts(parts),
         sole_copy=sole_copy,
         adversary=adversary,
+        audit_share=audit_share,
     )
 
 

@@ -131,6 +131,7 @@ def _build(
         parts=parts,
         sole_copy=config.sole_copy,
         adversary=adversary,
+        audit_share=config.audit_share,
     )
 
 

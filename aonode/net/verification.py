@@ -15,8 +15,9 @@ from protocols.parameters import Parameters
 from protocols.trust import Verified
 from protocols.wire.assignment import Assignment, Slot, assignment_of, slot_of
 from protocols.wire.batch import ASSIGNMENT_BYTES_MAX
+from protocols.wire.evidence import statement_of
 from protocols.wire.item import Item, decode_item
-from protocols.wire.proof import Receipt, StateProof
+from protocols.wire.proof import Receipt, Statement, StateProof
 from protocols.wire.streams import ResultEntry
 from protocols.wire.unit import UnitAnnouncement
 from protocols.wire.vote import VOTE_BYTES_MAX, Vote
@@ -162,6 +163,24 @@ def check_proof(raw: bytes, network: NetworkId, parameters: Parameters) -> Verif
             Reason.BAD_SIGNATURE, f"state proof up to slot {proof.last} by {b64url(proof.cu)}"
         )
     return Verified(proof)
+
+
+def check_statement(raw: bytes, network: NetworkId, parameters: Parameters) -> Verified[Statement]:
+    """Decode one receipt or state proof and check its signature; raises Invalid."""
+    statement = statement_of(raw)
+    if isinstance(statement, StateProof):
+        return Verified(check_proof(raw, network, parameters).value)
+    if statement.network != network:
+        raise Invalid(
+            Reason.WRONG_NETWORK,
+            f"a receipt of network {b64url(statement.network)}, this is {b64url(network)}",
+        )
+    statement.check(parameters)
+    if not verify_ed25519(statement.cu, statement.signing_bytes(), statement.signature):
+        raise Invalid(
+            Reason.BAD_SIGNATURE, f"receipt of slot {statement.slot} by {b64url(statement.cu)}"
+        )
+    return Verified(statement)
 
 
 def check_vote(raw: bytes, network: NetworkId) -> Verified[Vote]:

@@ -179,13 +179,14 @@ def accuse(
     *,
     log: Log,
     parameters: Parameters,
-    witness: Callable[[int], Witness],
+    witness: Callable[[int], Witness | None],
 ) -> FraudProof | None:
     """The fraud proof against an encoded statement, None if its leaves are the own ones.
 
     `theirs` are its leaf hashes, from the first it answers for to its last. What came before
-    must agree (`check` does not say EARLIER). `witness` gives the state before a slot. The result
-    accuses the first wrong leaf: all before it is the own, so the state before its segment is.
+    must agree (`check` does not say EARLIER). `witness` gives the state before a slot, or None
+    where the ledger knows what the segment gives. The result accuses the first wrong leaf: all
+    before it is the own, so the state before its segment is.
     """
     statement = statement_of(accused)
     first, last = first_leaf(statement, parameters), last_slot(statement)

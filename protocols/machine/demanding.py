@@ -1,0 +1,83 @@
+"""Demands of a watcher on the ledger, and the answers in its log. Part of `investigating`."""
+
+from __future__ import annotations
+
+from protocols.errors import Invalid
+from protocols.ledger.demands import demand_bond
+from protocols.ledger.entries import Demanded
+from protocols.ledger.subjects import demand_id
+from protocols.machine.case import Case, Stage
+from protocols.machine.effects import Effect
+from protocols.machine.watch import Watch
+from protocols.wire.demand import LEAVES
+from protocols.wire.ledger_tx import Demand, EvidencePart, Reply, transaction_of
+
+DEMANDS_MAX = 3
+"""Demands of one case that the ledger may refuse, or that may end without an answer."""
+SCAN_SLOTS = 64
+
+
+class Demanding:
+    """Demands for leaf hashes and for what a statement continues."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def demand(self, case: Case, kind: int, now: int) -> list[Effect]:
+        """Demand it, or say what that waits for."""
+        watch = self._watch
+        if not watch.at_stake(watch.account_of(case.unit)):
+            return watch.hold(case, "nothing is at stake behind it", now)
+        if watch.state.get(Demanded, demand_id(kind, case.id)) is not None:
+            case.sequence, case.since = None, 0
+            return watch.move(case, Stage.DEMANDED, "somebody has demanded it already", now)
+        if case.tries >= DEMANDS_MAX:
+            return watch.move(case, Stage.DROPPED, "its demands came to nothing", now)
+        bond = demand_bond(kind, len(case.accused), watch.parameters)
+        if watch.balance() < bond:
+            why = f"a demand costs {bond}, the balance is {watch.balance()}"
+            return watch.hold(case, why, now)
+        if not watch.is_free():
+            return []
+        case.sequence, case.since = watch.sequence(now), watch.state.totals().slot
+        case.tries += 1
+        what = "its leaf hashes" if kind == LEAVES else "what it continues"
+        effects = watch.move(case, Stage.DEMANDED, f"nobody gave {what}", now)
+        return effects + self.post(case, kind)
+
+    def post(self, case: Case, kind: int) -> list[Effect]:
+        """Post the demand of a case, also after a restart: it is the same item."""
+        if case.sequence is None:
+            return []
+        return self._watch.post(Demand(case.sequence, kind, case.accused), sequenced=True)
+
+    def answers(self, case: Case, kind: int) -> list[bytes] | None:
+        """Everything that was sent as an answer, now that the demand is over; None before."""
+        watch = self._watch
+        id = demand_id(kind, case.id)
+        entry = watch.state.get(Demanded, id)
+        if entry is not None and not entry.answered:
+            return None
+        if entry is None and case.sequence is not None:
+            demand = watch.item(Demand(case.sequence, kind, case.accused))
+            if not watch.has_landed(demand.id):
+                return None
+        return self._sent(id, case.since)
+
+    def _sent(self, id: bytes, since: int) -> list[bytes]:
+        """Answers to a demand in the ledger's log, right or wrong, put together from parts."""
+        parts: dict[bytes, bytes] = {}
+        found: list[bytes] = []
+        last = self._watch.state.totals().slot
+        for first in range(since, last + 1, SCAN_SLOTS):
+            end = min(last, first + SCAN_SLOTS - 1)
+            for slot in self._watch.views.slots(self._watch.ledger, first, end):
+                try:
+                    tx = transaction_of(slot.message)
+                except Invalid:
+                    continue
+                if isinstance(tx, EvidencePart) and tx.commit == id:
+                    parts[slot.message.id] = tx.data
+                elif isinstance(tx, Reply) and tx.demand == id:
+                    found.append(tx.answer or b"".join(parts.get(p, b"") for p in tx.parts))
+        return found
