@@ -32,7 +32,7 @@ from protocols.ledger.draft import Draft, Note, NoteKind, Rules
 from protocols.ledger.entries import PAST_SLOTS
 from protocols.ledger.fold import apply
 from protocols.ledger.state import State, genesis
-from protocols.machine import posting, voting
+from protocols.machine import posting, vote_recall, voting
 from protocols.machine.effects import (
     Alarm,
     Answered,
@@ -54,12 +54,14 @@ from protocols.machine.events import (
     LedgerMoved,
     PeersChanged,
     PostAsked,
+    ProofsArrived,
     SegmentRun,
     UnitSeen,
     VoteArrived,
 )
 from protocols.machine.posting import Posting
 from protocols.machine.recent import Recent
+from protocols.machine.vote_recall import VoteRecall
 from protocols.machine.voting import Standing, Voting
 from protocols.network import Network
 from protocols.wire.assignment import Chain, Slot
@@ -161,6 +163,7 @@ class Ledger:
         self._notes: Recent[int, tuple[Note, ...]] = Recent(NOTES_SLOTS_MAX)
         self._keys: dict[Address, NodeKey] = {unit.address: unit.key for unit in network.units}
         self._keys[address_of(key)] = key
+        self._recall = VoteRecall(key, [unit.key for unit in network.units])
         self.posting = Posting(
             self.id,
             inline_bytes_max=network.parameters.inline_bytes_max,
@@ -226,12 +229,14 @@ class Ledger:
                 return self.posting.answered(event, self._slot)
             case PeersChanged():
                 self.voting.say_again(now)
-                return self.voting.step(now)
+                return self._recalled(event, now)
+            case ProofsArrived(tag=vote_recall.TAG) | TimerFired(key=vote_recall.TIMER):
+                return self._recalled(event, now)
             case UnitSeen(unit=unit):
                 self._unit_seen(unit.value.key)
             case Started():
                 self.voting.start(self._standing(), now)
-                return self._advance(now) + self.posting.due(now)
+                return self._advance(now) + self._recalled(event, now) + self.posting.due(now)
         return []
 
     def status(self) -> dict[str, Any]:
@@ -248,7 +253,7 @@ class Ledger:
             "waiting_for": None if waiting is None else waiting.fact.hex(),
             "refused": self._refused,
             "stopped": self._stopped,
-            "votes": self.voting.status(),
+            "votes": {**self.voting.status(), "recall": self._recall.status()},
             "posts": self.posting.status(),
         }
 
@@ -386,11 +391,19 @@ class Ledger:
 
     def _stop(self, why: str) -> list[Effect]:
         """No verdict of this node's own: whoever can run the segment goes on."""
-        self._stopped = self.voting.silent = why
+        self._stopped = self.voting.stopped = why
         detail = f"the ledger is followed no further: {why}"
         return [Alarm(Reason.REFUSED, self.id, detail)]
 
-    # Transactions, and whom we know
+    # Own votes, transactions, and whom we know
+
+    def _recalled(self, event: Event, now: int) -> list[Effect]:
+        """Ask peers for own votes, and take over what the table has lost."""
+        effects, found = self._recall.on(event, now)
+        for vote in found:
+            effects += self.voting.restore(vote, now)
+        self.voting.recalling = not self._recall.decided
+        return effects + self.voting.step(now)
 
     def _post(self, event: PostAsked, now: int) -> list[Effect]:
         try:

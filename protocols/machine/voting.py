@@ -134,8 +134,11 @@ class Voting:
         self._ranks: tuple[tuple[int, int], dict[Address, int]] = ((-1, -1), {})
         self._wake_at: int | None = None
         self._armed: int | None = None
-        self.silent = ""
-        """Why this node does not vote, beyond having nothing at stake; empty while it does."""
+        self._restored = 0
+        self.stopped = ""
+        """Why this node votes no more; empty while it may."""
+        self.recalling = True
+        """Peers are still asked for own votes."""
 
     def recover(self, rows: Iterable[bytes]) -> None:
         """Take up the durable votes. Raises Invalid for rows no staker wrote."""
@@ -161,6 +164,20 @@ class Voting:
             "silent": self.silent,
         }
 
+    @property
+    def silent(self) -> str:
+        """Why this node casts no new vote, beyond having nothing at stake; empty while it may."""
+        if self.stopped:
+            return self.stopped
+        if self.recalling:
+            return "peers are asked for the votes of this node"
+        if self._tick < self._restored == self.last_tick():
+            return (
+                f"the table of own votes is old: peers hold one for tick {self._restored}, and "
+                f"{self._tick} is the last final one"
+            )
+        return ""
+
     def last_tick(self) -> int:
         """Tick of the newest own vote; 0 for none."""
         return max(self._own, default=0)
@@ -172,12 +189,19 @@ class Voting:
         latest = self._latest.get(key)
         return [] if latest is None else [latest]
 
-    def restore(self, vote: Vote) -> list[Effect]:
-        """Take an own vote over that the table has lost, and peers have not."""
+    def restore(self, vote: Vote, now: int) -> list[Effect]:
+        """Take an own vote over that the table has lost, and peers have not. It counts, and is
+        repeated, as if it had never been lost; the next one is for a later tick."""
         if vote.key != self._key or vote.tick <= self.last_tick():
             return []
         self._own[vote.tick] = vote
-        return [_row(vote)]
+        self._restored = vote.tick
+        detail = (
+            f"the table of own votes is old: a peer holds one for tick {vote.tick} that is not in "
+            "it. Nothing is signed for that tick or an earlier one"
+        )
+        counted = [] if self._standing is None else self.heard(vote, now)
+        return [_row(vote), Alarm(Reason.STORAGE, self._ledger, detail), *counted]
 
     # What happens
 
@@ -243,7 +267,7 @@ class Voting:
     def step(self, now: int) -> list[Effect]:
         """Vote, repeat, bring a checkpoint: whatever is due."""
         standing = self._standing
-        if standing is None or self.silent:
+        if standing is None or self.stopped or self.recalling:
             return []
         account = standing.draft.account_of(self._key)
         if not standing.draft.voting(account):

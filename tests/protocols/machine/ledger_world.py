@@ -12,7 +12,7 @@ from aonode.crypto.verify import verify_ed25519
 from aonode.roles.ledger import item_signed
 from protocols import keyspace
 from protocols.court import Segment
-from protocols.ids import ItemId, NodeKey
+from protocols.ids import ItemId, NodeKey, ProcessId
 from protocols.keyspace import Prefix
 from protocols.ledger.process import transaction_item, unsigned_ledger
 from protocols.machine.effects import (
@@ -32,7 +32,9 @@ from protocols.machine.effects import (
 from protocols.machine.events import (
     Extended,
     LedgerMoved,
+    PeersChanged,
     PostAsked,
+    ProofsArrived,
     SegmentRun,
     VoteArrived,
 )
@@ -44,16 +46,18 @@ from protocols.wire.assignment import Chain, Slot
 from protocols.wire.batch import InlineItem
 from protocols.wire.item import Item, decode_item
 from protocols.wire.ledger_tx import EvidencePart, Transaction, read_data
+from protocols.wire.proof_streams import ProofsRequest
 from protocols.wire.streams import MessageAnswer, MessageFate, MessageRequest
 from protocols.wire.topics import Protocol, Topic
 from protocols.wire.vote import VOTE_BYTES_MAX, Vote
-from tests.protocols.machine.world import Disk, Key, next_slot
+from tests.protocols.machine.world import MODULE, Disk, Key, next_slot
+from tests.protocols.toy import PROFILE
 
 TOKEN = 10**9
 SCHEDULER = Key.of("ledger scheduler")
 RICH = Key.of("rich")
 START_MS = 1_000_000
-PARAMETERS: Parameters = replace(sim_parameters(), tick_ms=1000)
+PARAMETERS: Parameters = replace(sim_parameters(), tick_ms=1000, root_every=4, proof_every=8)
 
 
 def ledger_network(
@@ -64,9 +68,13 @@ def ledger_network(
     base = Network(
         name="test",
         ledger_scheduler=SCHEDULER.address,
-        profile=b"p" * 32,
+        profile=PROFILE,
         parameters=parameters,
-        units=(Unit(SCHEDULER.public, ("scheduler",), ()),),
+        units=(
+            Unit(SCHEDULER.public, ("scheduler",), ()),
+            *(Unit(key.public, ("compute",), ()) for key in stakers),
+        ),
+        slashable_modules=(ItemId(MODULE),),
         balances=((RICH.address, 100_000 * TOKEN),),
         stakes=tuple((key.address, 2000 * TOKEN) for key in stakers),
         ledger_item=draft.signed(SCHEDULER.sign(draft.message())).raw,
@@ -100,7 +108,7 @@ class World:
         self.schedule(decode_item(self.network.ledger_item, size_max=1 << 16))
 
     @property
-    def id(self) -> bytes:
+    def id(self) -> ProcessId:
         assert self.network.ledger is not None
         return self.network.ledger
 
@@ -122,6 +130,18 @@ class World:
     def run_for(self, ms: int) -> None:
         self.until(self.now + ms)
 
+    def settle(self) -> None:
+        """Until all who are up, and can, have folded the whole log."""
+        for _ in range(2000):
+            if all(
+                node.machine.slot == len(self.log) - 1
+                for node in self.nodes
+                if node.up and not node.refuses
+            ):
+                return
+            self.run_for(2)
+        raise AssertionError(f"they do not catch up: {[each.machine.slot for each in self.nodes]}")
+
     # The scheduler
 
     def schedule(self, item: Item) -> int:
@@ -138,10 +158,11 @@ class World:
 
     def do(self, key: Key, tx: Transaction) -> int:
         """A transaction of a client."""
-        return self.schedule(transaction_item(self.network.ledger, tx, key.public, key.sign))  # type: ignore[arg-type]
+        return self.schedule(transaction_item(self.id, tx, key.public, key.sign))
 
     def ask_scheduler(self, node: LedgerNode, sent: Send) -> None:
-        assert sent.peer == SCHEDULER.public and sent.protocol is Protocol.MESSAGE
+        assert sent.peer == SCHEDULER.public
+        assert sent.protocol is Protocol.MESSAGE
         fates = []
         for ref in MessageRequest.decode(sent.body):
             if isinstance(ref, InlineItem):
@@ -153,6 +174,28 @@ class World:
         frames = (MessageAnswer(tuple(fates)).encode(),)
         life = node.life
         self.later(lambda: node.post_in(life, Answered(sent.tag, sent.peer, frames)))
+
+    def ask_peer(self, node: LedgerNode, life: int, sent: Send) -> None:
+        """What a peer remembers of the asker's votes; nothing from one that is down."""
+        asked = ProofsRequest.decode(sent.body)
+        assert asked.votes
+        assert asked.cu == node.key.public
+        peer = next((each for each in self.nodes if each.key.public == sent.peer), None)
+        if peer is None:
+            answer = ProofsArrived(sent.peer, (), (), sent.tag)
+        elif not peer.up:
+            answer = ProofsArrived(sent.peer, None, (), sent.tag)
+        else:
+            votes = peer.machine.voting.votes_of(node.key.public)
+            answer = ProofsArrived(sent.peer, (), tuple(Verified(vote) for vote in votes), sent.tag)
+        self.later(lambda: node.post_in(life, answer))
+
+    def connect(self) -> None:
+        """Tell everybody who is up."""
+        for node in self.nodes:
+            peers = [each.key.public for each in self.nodes if each.up and each is not node]
+            peers.append(SCHEDULER.public)
+            self.later(lambda node=node, peers=tuple(peers): node.post(PeersChanged(peers)))  # type: ignore[misc]
 
     # Gossip
 
@@ -169,6 +212,7 @@ class World:
         node = LedgerNode(self, key)
         self.nodes.append(node)
         node.start()
+        self.connect()
         return node
 
     def check(self) -> None:
@@ -227,6 +271,12 @@ class LedgerNode:
         if self.tip < len(world.log) - 1:
             self.learn(len(world.log) - 1)
 
+    def restart(self) -> None:
+        """After a crash, or in its stead."""
+        self.up = False
+        self.start()
+        self.world.connect()
+
     def crash(self) -> None:
         self.up = False
 
@@ -271,8 +321,10 @@ class LedgerNode:
             case Publish(topic=topic, entry=entry):
                 assert topic is Topic.VOTES
                 world.gossip(self, entry)
-            case Send():
+            case Send(protocol=Protocol.MESSAGE):
                 world.later(lambda: world.ask_scheduler(self, effect))
+            case Send(protocol=Protocol.PROOFS):
+                world.later(lambda: world.ask_peer(self, life, effect))
             case RunSegment(segment=segment):
                 self.asked.append(segment.fact)
                 world.later(lambda: self._answer(life, segment))
