@@ -6,17 +6,21 @@ has. So a unit whose node is down is not lost as long as one node holds what it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import count
+
 from protocols.accumulator import mmr_of
 from protocols.codec import digest
 from protocols.court import first_leaf, last_leaf, roots_of
 from protocols.domains import HEAD
-from protocols.ids import ItemId
+from protocols.ids import ItemId, ProcessId
 from protocols.ledger.entries import Demanded, Part
 from protocols.machine.answers import push_answer
 from protocols.machine.continued import continues
 from protocols.machine.effects import Effect
+from protocols.machine.replies import schedule_answer
 from protocols.machine.watch import Watch
-from protocols.wire.assignment import Chain
+from protocols.wire.assignment import Chain, Slot
 from protocols.wire.demand import (
     ASSIGNMENT,
     KEPT_BYTES_MAX,
@@ -40,6 +44,8 @@ from protocols.wire.item_head import ItemHead
 from protocols.wire.ledger_tx import PART_BYTES_MAX, EvidencePart, Reply
 from protocols.wire.proof import Receipt
 
+SCAN_SLOTS = 64
+"""Slots read at a time where a whole log is looked through."""
 PART_OVERHEAD_BYTES = 4096
 """Of an item around a part, and of a reply around an answer."""
 
@@ -166,8 +172,14 @@ class Replying:
         return SlotAnswer(slots[0].assignment.item.raw, slots[0].message.raw)
 
     def _schedule(self, kept: ScheduleKept) -> ScheduleAnswer | None:
-        nonce = self._watch.views.find(kept.item, kept.process)
-        if nonce is None:
+        if kept.push is None and self._watch.views.find(kept.item, kept.process) is None:
             return None
-        (slot,) = self._watch.views.slots(kept.process, nonce, nonce)
-        return ScheduleAnswer(slot.assignment.item.raw)
+        return schedule_answer(kept, self._log(kept.process))
+
+    def _log(self, process: ProcessId) -> Iterator[Slot]:
+        """All slots of a log, read as they are looked at."""
+        for first in count(0, SCAN_SLOTS):
+            slots = self._watch.views.slots(process, first, first + SCAN_SLOTS - 1)
+            yield from slots
+            if len(slots) < SCAN_SLOTS:
+                return
