@@ -103,9 +103,12 @@ class Watching:
         return self._cases.get(id)
 
     def can_lose(self, key: NodeKey) -> bool:
-        """Whether anything is at stake behind a key; true while the ledger is not known."""
+        """Whether anything is or was at stake behind a key; true while the ledger is not known."""
         watch = self._watch
-        return not watch.is_ready or watch.at_stake(watch.account_of(key)) > 0
+        if not watch.is_ready:
+            return True
+        account = watch.account_of(key)
+        return watch.case_of(account) is not None or watch.at_stake(account) > 0
 
     def status(self) -> dict[str, Any]:
         stages: dict[str, int] = {}
