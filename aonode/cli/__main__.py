@@ -18,13 +18,15 @@ from aonode.cli.node import init, run, status
 from aonode.cli.offline import run_alone
 from aonode.cli.prove import prove
 from aonode.cli.result import result
+from aonode.cli.root import Root
 from aonode.cli.shared import Exit
 from aonode.cli.stake import stake
 
 
 @click.group(
+    cls=Root,
     epilog="Exit codes: 0 done, 1 refused or not verified, 2 usage or settings, 3 data directory "
-    "in use, 4 data of another release, 5 key missing, 6 unreachable, 70 a bug of ours."
+    "in use, 4 data of another release, 5 key missing, 6 unreachable, 70 a bug of ours.",
 )
 @click.version_option(version("aonode"), prog_name="aonode")
 def aonode() -> None:

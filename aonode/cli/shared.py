@@ -36,6 +36,8 @@ T = TypeVar("T")
 DATA_DIR = "aonode-data"
 CLIENT_KEY = "client-key.json"
 NETWORK_FILE = "network.toml"
+ID_MARK = "id:"
+"""May stand before an id that begins with a hyphen."""
 
 
 class Exit(enum.IntEnum):
@@ -246,7 +248,7 @@ class Id(click.ParamType[bytes]):
         if isinstance(value, bytes):
             return value
         try:
-            return parse_id(value, param.name if param else "id")
+            return parse_id(value.removeprefix(ID_MARK), param.name if param else "id")
         except Invalid as error:
             self.fail(error.detail, param, context)
 

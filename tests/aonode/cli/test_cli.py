@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from aonode.cli.__main__ import aonode
+from aonode.cli.root import marked
 from aonode.cli.shared import Exit
 from aonode.config import load_network, load_settings
 from aonode.running import Running, read_running, remove_running, write_running
@@ -122,6 +123,25 @@ def test_what_is_wrong_is_said(
     done = call(*arguments)
     assert (done.exit_code, words in done.stderr) == (code, True), done.stderr
     assert done.stdout == ""
+
+
+def test_an_id_may_begin_with_a_hyphen() -> None:
+    """One in 64 does."""
+    for id in ("-" + "A" * 42, "--" + "A" * 41):
+        done = call("result", id, ID)
+        assert "cannot read aonode-data/network.toml" in done.stderr, done.stderr
+        done = call("log", "verify", "--process", id)
+        assert "cannot read aonode-data/network.toml" in done.stderr, done.stderr
+        assert "No such option" not in call("send", "--tag", "A=b", id).stderr
+    assert "No such option" in call("result", ID, ID, "--quorm=" + "A" * 36).stderr
+    assert "No such option" in call("result", ID, ID, "-x").stderr
+
+
+def test_marks_are_put_before_ids_only() -> None:
+    id = "-" + "A" * 42
+    assert marked(["send", id, "--data", id], {"--data"}) == ["send", "id:" + id, "--data", id]
+    assert marked(["send", "--", id], set()) == ["send", "--", id]
+    assert marked(["-" + "A" * 41, "--json"], set()) == ["-" + "A" * 41, "--json"]
 
 
 @pytest.mark.slow
