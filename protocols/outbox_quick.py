@@ -136,9 +136,15 @@ def _data(fields: Any) -> bytes:
 
 
 def _tags(fields: Any) -> tuple[Tag, ...]:
-    return tuple(
-        Tag(_text(tag, "name") or "", _text(tag, "value") or "") for tag in _list(fields, "Tags")
-    )
+    found = []
+    for tag in _list(fields, "Tags"):
+        if isinstance(tag, dict):
+            name, value = tag.get("name"), tag.get("value")
+            if isinstance(name, str) and isinstance(value, str):
+                found.append(Tag(name, value))
+                continue
+        found.append(Tag(_text(tag, "name") or "", _text(tag, "value") or ""))
+    return tuple(found)
 
 
 def _processes(fields: Any) -> tuple[str, ...]:
