@@ -252,7 +252,7 @@ class Node:
         role.runner = self._runner(
             "ledger", machine, Extended, VoteArrived, PostAsked, PeersChanged, UnitSeen
         )
-        self._release.observers[LedgerMoved] = role.moved
+        self._release.observers[LedgerMoved] = self._ledger_moved
         self._subscribe(Topic.VOTES, self._admission.votes_door)
 
     def _build_scheduler(self, sole_copy: bool) -> None:
@@ -404,6 +404,13 @@ class Node:
         assert isinstance(event, Extended)
         self.replica.extended(event)
         self.registry.slots_followed.inc(len(event.slots))
+
+    def _ledger_moved(self, event: Event) -> None:
+        assert isinstance(event, LedgerMoved)
+        assert self._ledger is not None, "only a ledger moves"
+        self._ledger.moved(event)
+        if self.scheduler is not None and self.network.ledger is not None:
+            self.scheduler.demanded(event.state, self.network.ledger)
 
     def _unit_heard(self, event: UnitSeen) -> None:
         self._post_to_listeners(event)

@@ -13,15 +13,19 @@ from aonode.roles.replica import ReplicaRole
 from aonode.roles.runner import Runner
 from protocols import keyspace
 from protocols.errors import Invalid, Reason
-from protocols.ids import ItemId, NodeKey, ProcessId, b64url
+from protocols.ids import ItemId, NodeKey, ProcessId, address_of, b64url
 from protocols.keyspace import Prefix
+from protocols.ledger.entries import Demanded
+from protocols.ledger.state import State
 from protocols.machine.effects import Event
 from protocols.machine.events import Offered
+from protocols.machine.replies import message_demanded
 from protocols.machine.rows import push_key_row
 from protocols.machine.slot_log import SlotLog
 from protocols.network import Parameters
 from protocols.trust import Claimed, Verified
 from protocols.wire.assignment import Assignment, Chain, Slot, assignment_of, slot_of
+from protocols.wire.demand import KEPT_BYTES_MAX, SCHEDULE, ScheduleKept
 from protocols.wire.item import Item, decode_item
 from protocols.wire.process import ProcessInfo, home_of, process_info, push_key
 from protocols.wire.streams import (
@@ -87,6 +91,25 @@ class SchedulerRole:
         assert self.runner is not None, "a role is run by its node"
         if self._is_ours(item.value):
             self.runner.post(self._offered(item, sender, None))
+
+    def demanded(self, state: State, ledger: ProcessId) -> None:
+        """Offer messages that somebody demands on the ledger to be scheduled by this unit, as if
+        they had come by gossip; again whenever the ledger moves, until they have their slots."""
+        assert self._replica is not None, "a role is recovered before it runs"
+        own = address_of(self._key)
+        for _, entry in state.all(Demanded):
+            if entry.kind != SCHEDULE or entry.answered:
+                continue
+            kept = ScheduleKept.decode(entry.subject, size_max=KEPT_BYTES_MAX)
+            if kept.scheduler != own:
+                continue
+            if self._sign_once.get(keyspace.assigned_key(kept.item, kept.process)) is not None:
+                continue
+            slot = self._replica.slot(ledger, entry.slot)
+            if slot is not None:
+                # The ledger has checked its signature.
+                found = message_demanded(slot.message, self._parameters)
+                self.offer(Verified(found), self._key)
 
     async def schedule(self, item: Item) -> Slot:
         """The slot of a client's item, durable; raises Invalid if it must be refused."""

@@ -36,9 +36,8 @@ def demand(draft: Draft, sender: Address, tx: Demand) -> None:
     bond = demand_bond(tx.kind, len(tx.subject), parameters)
     draft.spend(sender, tx.sequence, bond)
     deadline = draft.totals.tick + parameters.demand_window
-    draft.put(
-        Demanded(sender, subject.accused, tx.kind, subject.kept, bond, deadline, False), subject.id
-    )
+    accused, kept, slot = subject.accused, subject.kept, draft.totals.slot
+    draft.put(Demanded(sender, accused, tx.kind, kept, bond, deadline, False, slot), subject.id)
     draft.remind(deadline, Demanded, subject.id)
 
 

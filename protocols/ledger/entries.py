@@ -188,9 +188,20 @@ class Demanded(Entry):
     deadline: int
     """Until then it must be answered; an answered one is kept until then."""
     answered: bool
+    slot: int
+    """Ledger slot of the demand, whose transaction holds all of its subject."""
 
     KIND = 9
-    READ = (_hash, _hash, _number, octets(KEPT_BYTES_MAX), _number, _number, shape.boolean)
+    READ = (
+        _hash,
+        _hash,
+        _number,
+        octets(KEPT_BYTES_MAX),
+        _number,
+        _number,
+        shape.boolean,
+        _number,
+    )
 
 
 @dataclass(frozen=True, slots=True)

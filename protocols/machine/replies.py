@@ -6,30 +6,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from protocols.errors import Invalid
-from protocols.ids import ProcessId
 from protocols.network import Parameters
 from protocols.wire.assignment import Slot
-from protocols.wire.demand import (
-    SCHEDULE,
-    ScheduleAnswer,
-    ScheduleKept,
-    ScheduleSubject,
-    push_fields,
-)
+from protocols.wire.demand import ScheduleAnswer, ScheduleKept, ScheduleSubject, push_fields
 from protocols.wire.item import Item, decode_item
 from protocols.wire.item_head import ItemHead
-from protocols.wire.ledger_tx import Demand
+from protocols.wire.ledger_tx import Demand, read_data
 from protocols.wire.process import process_info, push_key
 
 
-def message_demanded(tx: Demand, parameters: Parameters) -> tuple[ProcessId, Item] | None:
-    """The message that a SCHEDULE demand in the ledger's log carries, and its log. Raises
-    Invalid for one that the ledger has refused."""
-    if tx.kind != SCHEDULE:
-        return None
+def message_demanded(item: Item, parameters: Parameters) -> Item:
+    """The message that a SCHEDULE demand carries, of which `item` is the transaction. Raises
+    Invalid for any other."""
+    tx = Demand.of_value(read_data(item))
     raw = ScheduleSubject.decode(tx.subject, size_max=len(tx.subject)).item
-    item = decode_item(raw, size_max=parameters.item_bytes_max)
-    return None if item.target is None else (ProcessId(item.target), item)
+    return decode_item(raw, size_max=parameters.item_bytes_max)
 
 
 def schedule_answer(kept: ScheduleKept, log: Iterable[Slot]) -> ScheduleAnswer | None:

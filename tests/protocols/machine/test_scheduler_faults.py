@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from protocols.ids import ItemId, ProcessId, b64url
+from protocols.errors import Invalid
+from protocols.ids import b64url
 from protocols.ledger.entries import Demanded
 from protocols.machine.replies import message_demanded, schedule_answer
 from protocols.machine.scheduler_faults import bad_item, bad_order, two_assignments
-from protocols.wire.demand import LEAVES, SCHEDULE, ScheduleKept
-from protocols.wire.ledger_tx import Demand, Reply
+from protocols.wire.demand import SCHEDULE, ScheduleKept
+from protocols.wire.ledger_tx import Reply
 from tests.protocols.ledger.bench import WATCHER, Bench, Hosted
 from tests.protocols.ledger.world import PARAMETERS, POOR
 from tests.protocols.machine.world import Key, message_item, process_item
@@ -81,8 +82,10 @@ def test_a_log_answers_for_its_messages_and_for_copies() -> None:
 
 
 def test_the_demanded_message_is_read_from_the_demand() -> None:
-    message = OF.message(30)
-    tx = Demand(1, SCHEDULE, OF.schedule_subject(message))
-    assert message_demanded(tx, PARAMETERS) == (ProcessId(OF.process.id), message)
-    assert message_demanded(Demand(1, LEAVES, b""), PARAMETERS) is None
-    assert ItemId(OF.process.id) != message.id
+    court, message = Bench(), OF.message(30)
+    id = court.demand(SCHEDULE, OF.schedule_subject(message))
+    entry = court.state.get(Demanded, id)
+    assert entry is not None
+    assert message_demanded(court.items[entry.slot], PARAMETERS) == message
+    with pytest.raises(Invalid):
+        message_demanded(court.items[0], PARAMETERS)
