@@ -175,8 +175,10 @@ class ReplicaRole:
         return self.message(id) or self.module(id)
 
     def message(self, id: bytes) -> Item | None:
-        # A messenger's promise is fetched by the scheduler before it stands in any log.
-        raw = self._db.get(keyspace.item_key(id)) or self._db.get(keyspace.delivery_key(id))
+        # A messenger's promise, and an own transaction of the ledger, is fetched by the scheduler
+        # before it stands in any log.
+        places = (keyspace.item_key(id), keyspace.delivery_key(id), keyspace.post_key(id))
+        raw = next((row for place in places if (row := self._db.get(place)) is not None), None)
         if raw is not None:
             return decode_item(raw, size_max=self._parameters.item_bytes_max)
         if found := self.find(id):
