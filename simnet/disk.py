@@ -80,6 +80,19 @@ class Drive:
         assert number > self._syncs, f"sync {number} has passed, {self._syncs} were asked for"
         self._cut_at, self._cut_durable = number, durable
 
+    def copy_of(self, name: str) -> Rows:
+        """What a backup of a volume holds that is taken now; empty if there is no such volume."""
+        volume = self._volumes.get(name)
+        return Rows() if volume is None else volume.durable.copy()
+
+    def put_back(self, name: str, rows: Rows) -> None:
+        """Fault: while the power is off somebody replaces a volume by an old copy, or wipes it."""
+        volume = self._volumes.setdefault(name, Volume())
+        assert volume.holder is None, f"volume {name} of {self._node} is in use"
+        volume.durable, volume.view = rows.copy(), rows.copy()
+        volume.unsynced.clear()
+        self._trace.record(self._node, "put-back", name, len(rows))
+
     def power_cut(self, power: Power, *, keep: int = 0, torn_rows: int = 0) -> None:
         """End `power`'s incarnation and lose what is not durable.
 

@@ -160,3 +160,18 @@ def test_what_is_left_is_a_prefix_that_holds_every_sync(
     drive.power_cut(power, keep=keep)
     left = dict(drive.open("log", Power("node", 2)).scan(b"", END))
     assert left == states[min(synced + keep, len(rows))]
+
+
+def test_a_volume_can_be_put_back_from_a_copy_or_wiped() -> None:
+    drive, power = _drive(), Power("node", 1)
+    disk = drive.open("log", power)
+    disk.write([(b"a", b"1")], sync=True)
+    copy = drive.copy_of("log")
+    disk.write([(b"b", b"1")], sync=True)
+    with pytest.raises(AssertionError, match="in use"):
+        drive.put_back("log", copy)
+    for rows, keys in ((copy, [b"a"]), (drive.copy_of("no such volume"), [])):
+        drive.power_cut(power)
+        drive.put_back("log", rows)
+        power = Power("node", 2)
+        assert _keys(drive.open("log", power)) == keys
