@@ -140,7 +140,8 @@ class Book:
             case LedgerMoved(state=state, slots=slots):
                 is_first, self._state = self._state is None, state
                 self._tick = state.totals().tick
-                return self._drop_unstaked() if slots or is_first else []
+                again = self._forks.begin() if is_first else []
+                return again + (self._drop_unstaked() if slots or is_first else [])
         return self._forks.on(event, now)
 
     def status(self) -> dict[str, Any]:

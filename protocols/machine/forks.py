@@ -20,7 +20,6 @@ from protocols.machine.effects import (
     Publish,
     Send,
     SetTimer,
-    Started,
     TimerFired,
 )
 from protocols.machine.events import AssignmentArrived, ForkFound, ForkHeard, ForkSeen
@@ -77,12 +76,14 @@ class Forks:
         """Forks that are on disk: process and both assignments."""
         self._known = list(forks)[:ASKED_MAX]
 
+    def begin(self) -> list[Effect]:
+        """The ledger is known: look at what is on disk again."""
+        asks = [self._ask(self._key, *known) for known in self._known]
+        return [effect for effects in asks for effect in effects]
+
     def on(self, event: Event, now: int) -> list[Effect]:
         """Decide."""
         match event:
-            case Started():
-                asks = [self._ask(self._key, *known) for known in self._known]
-                return [effect for effects in asks for effect in effects]
             case ForkFound(process=process, held=held, second=second):
                 alarm = ForkAlarm(self._network, process, held, second)
                 told = Publish(Topic.ALARMS, process, alarm.encode())

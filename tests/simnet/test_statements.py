@@ -15,6 +15,8 @@ from aonode.ports import Wire
 from protocols.court import leaves_of
 from protocols.ids import NodeKey, ProcessId, address_of, b64url
 from protocols.keyspace import Prefix, prefix_range
+from protocols.wire import batch
+from protocols.wire.assignment import Chain
 from protocols.wire.proof import Receipt, Statement, StateProof, contradicts
 from protocols.wire.proof_streams import (
     LeavesRequest,
@@ -22,6 +24,7 @@ from protocols.wire.proof_streams import (
     ProofsRequest,
     decode_leaves,
 )
+from protocols.wire.streams import ItemRequest, join
 from protocols.wire.topics import Protocol, Topic
 from simnet import determinism
 from simnet.corridor import MACHINES, engine_of
@@ -274,3 +277,39 @@ def test_a_cut_in_any_sync_changes_no_statement(number: int) -> None:
     for one in told.statements:
         for other in told.statements:
             assert not contradicts(one, other)
+
+
+async def forked(world: World) -> None:
+    """The scheduler's key signs a second slot, and shows it to one compute unit only."""
+    await world.spend(5)
+    await world.all_proved()
+    log = world.node("cu1").replica.slots(world.process, 0, 3, 4)
+    chain = Chain.genesis(world.process)
+    for slot in log[:3]:
+        chain = chain.next(slot)
+    message = world.owner.item(world.process, Type="Message", Action="Other")
+    scheduler = world.hosts["su"].plan.signer
+    draft = chain.draft(world.key("su"), log[3].assignment.timestamp, message.id)
+    second = draft.signed(scheduler.sign(draft.message()))
+    entry = batch.slot_entry(second.raw, batch.item_entry(message.raw, message.id, 1 << 16))
+    assert world.node("cu1")._admission.slots_door(world.key("su"), batch.pack([entry]))
+
+    def seen() -> bool:
+        books = [
+            host.node.status()["machines"]["book"] for host in world.hosts.values() if host.node
+        ]
+        return [book["forks"] for book in books] == [1] * len(MACHINES)
+
+    await world.until(seen, "every node holds both assignments")
+    for id in (second.id, log[3].assignment.id):
+        frames = await world.wire("mu").request(
+            world.key("cu1"), Protocol.ITEM, ItemRequest(id).encode(), frames_max=1
+        )
+        assert join(frames, size_max=1 << 16)
+    world.hosts["cu1"].crash()
+    await trio.sleep(10)
+    assert seen(), "what is on disk is looked at again after a start"
+
+
+def test_a_slot_given_twice_is_known_to_all() -> None:
+    simulate(4, forked)

@@ -13,7 +13,6 @@ from protocols.machine.effects import (
     Refusal,
     Send,
     SetTimer,
-    Started,
     TimerFired,
 )
 from protocols.machine.events import AssignmentArrived, ForkFound, ForkHeard, ForkSeen
@@ -91,7 +90,7 @@ def test_what_the_own_replica_finds_is_told_and_read() -> None:
 
     again = forks()
     again.recover([(PROCESS, ONE.id, TWO.id)])
-    effects = again.on(Started(), 0)
+    effects = again.begin()
     assert answer(again, sends(effects), [ONE, TWO]) == [Notify(ForkSeen(*pair()))]
 
 
