@@ -52,12 +52,15 @@ def toy_step(state: bytes, slot: Slot) -> tuple[bytes, bytes, int]:
     return after, digest("toy-outcome", after), after[0]
 
 
-def toy_leaves(state: bytes, slots: Sequence[Slot]) -> tuple[list[Leaf], list[bytes]]:
-    """Leaves and states after each slot, as any honest unit has them."""
+def toy_leaves(
+    state: bytes, slots: Sequence[Slot], every: int = PARAMETERS.root_every
+) -> tuple[list[Leaf], list[bytes]]:
+    """Leaves and states after each slot, as any honest unit has them; `every`: slots of a
+    segment."""
     leaves, states = [], []
     for slot in slots:
         state, outcome, fuel = toy_step(state, slot)
-        root = toy_root(state) if is_border(slot.nonce, PARAMETERS.root_every) else None
+        root = toy_root(state) if is_border(slot.nonce, every) else None
         leaves.append(
             Leaf(slot.process, slot.nonce, slot.assignment.id, root, outcome, fuel, Status.OK)
         )
@@ -67,11 +70,24 @@ def toy_leaves(state: bytes, slots: Sequence[Slot]) -> tuple[list[Leaf], list[by
 
 @cache
 def toy_witness(state: bytes) -> Witness:
-    page = state.ljust(PAGE_BYTES, b"\0")
-    return Witness(1, ((0, 1),), (), zstandard.ZstdCompressor().compress(page))
+    return Witness(1, ((0, 1),), (), toy_frame(state, PAGE_BYTES))
 
 
-def toy_run(segment: Segment) -> tuple[bytes, ...] | None:
+def toy_frame(state: bytes, size: int) -> bytes:
+    """A zstd frame of `state` and zeros up to `size`, made by hand, so that it is the same with
+    every release of the compressor: one raw block, and one that repeats a byte."""
+    raw, zeros = len(state) << 3, size - len(state) << 3 | 0b011
+    return b"".join(
+        (
+            b"\x28\xb5\x2f\xfd\xa0",
+            size.to_bytes(4, "little"),
+            raw.to_bytes(3, "little") + state,
+            zeros.to_bytes(3, "little") + b"\0",
+        )
+    )
+
+
+def toy_run(segment: Segment, every: int = PARAMETERS.root_every) -> tuple[bytes, ...] | None:
     """The injected engine."""
     if segment.root_before is None:
         state = toy_genesis(segment.process.id)
@@ -88,7 +104,7 @@ def toy_run(segment: Segment) -> tuple[bytes, ...] | None:
         state = page[:32]
         if any(page[32:]) or toy_root(state) != segment.root_before:
             return None
-    return tuple(leaf.hash() for leaf in toy_leaves(state, segment.slots)[0])
+    return tuple(leaf.hash() for leaf in toy_leaves(state, segment.slots, every)[0])
 
 
 @dataclass(frozen=True)
