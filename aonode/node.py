@@ -45,6 +45,7 @@ from protocols.machine.events import (
     Evaluated,
     Extended,
     ForkFound,
+    ForkSeen,
     LedgerMoved,
     PeersChanged,
     PostAsked,
@@ -362,9 +363,14 @@ class Node:
             StatementArrived,
             VoteArrived,
             Evaluated,
+            Extended,
+            ForkSeen,
             PeersChanged,
         )
-        self.watcher = role if watches else None
+        if watches:
+            self.watcher = role
+            if translate := self._release.translators.get(Protocol.RESULT):
+                self._release.translators[Protocol.RESULT] = role.overhear(translate)
 
     def _connect_wire(self) -> None:
         self._subscribe(Topic.SLOTS, self._admission.slots_door)

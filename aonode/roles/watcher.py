@@ -12,6 +12,7 @@ from aonode.ports import Store
 from aonode.roles.book import BookRole
 from aonode.roles.compute import ComputeRole
 from aonode.roles.ledger import item_signed
+from aonode.roles.release import Translate
 from aonode.roles.replica import ReplicaRole
 from aonode.roles.runner import Runner
 from protocols import keyspace
@@ -20,12 +21,14 @@ from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NodeKey, ProcessId, b64url
 from protocols.keyspace import Prefix
 from protocols.machine.audit import OwnLeaves
-from protocols.machine.events import StatementArrived
+from protocols.machine.effects import Answered, Event, Send
+from protocols.machine.events import ReceiptsArrived, StatementArrived
 from protocols.machine.results import result_parts
 from protocols.machine.watch import Views
 from protocols.machine.watching import Watching
 from protocols.network import Network
 from protocols.parameters import SHARE_WHOLE
+from protocols.trust import Verified
 from protocols.wire.assignment import Chain, Slot
 from protocols.wire.evidence import statement_id
 from protocols.wire.proof import Leaf, Receipt, StateProof
@@ -191,6 +194,20 @@ class WatcherRole:
         """Tell the machine what it was about."""
         rows = self._db.scan(*keyspace.prefix_range(Prefix.CHALLENGE))
         self._machine.recover((keyspace.id_of(key), row) for key, row in rows)
+
+    def overhear(self, translate: Translate) -> Translate:
+        """Also look at the receipts that this node's messenger is given."""
+
+        async def translated(sent: Send, answered: Answered) -> Event:
+            event = await translate(sent, answered)
+            assert self.runner is not None, "a role is run by its node"
+            if isinstance(event, ReceiptsArrived):
+                for receipt, _ in event.entries or ():
+                    raw = receipt.value.encode()
+                    self.runner.post(StatementArrived(raw, Verified(receipt.value)))
+            return event
+
+        return translated
 
     # WatcherApi
 

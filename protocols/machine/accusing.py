@@ -80,7 +80,7 @@ class Accusing:
         was committed is revealed."""
         watch = self._watch
         account = watch.account_of(case.unit)
-        frozen = watch.case_of(account)
+        frozen = watch.punishment(account, case.evidence)
         if case.is_over or frozen is None:
             return []
         if case.stage is Stage.FROZEN:

@@ -9,16 +9,21 @@ from protocols.ledger.subjects import demand_id
 from protocols.machine.case import Case, Stage
 from protocols.machine.effects import Effect
 from protocols.machine.watch import Watch
-from protocols.wire.demand import LEAVES
+from protocols.wire.demand import ASSIGNMENT, LEAVES, PREVIOUS, StatementSlot
 from protocols.wire.ledger_tx import Demand, EvidencePart, Reply, transaction_of
 
 DEMANDS_MAX = 3
 """Demands of one case that the ledger may refuse, or that may end without an answer."""
 SCAN_SLOTS = 64
+WANTED = {
+    LEAVES: "its leaf hashes",
+    PREVIOUS: "what it continues",
+    ASSIGNMENT: "the assignment it stands on",
+}
 
 
 class Demanding:
-    """Demands for leaf hashes and for what a statement continues."""
+    """Demands for what stands behind a statement."""
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
@@ -28,12 +33,13 @@ class Demanding:
         watch = self._watch
         if not watch.at_stake(watch.account_of(case.unit)):
             return watch.hold(case, "nothing is at stake behind it", now)
-        if watch.state.get(Demanded, demand_id(kind, case.id)) is not None:
+        subject, id = _subject(case, kind)
+        if watch.state.get(Demanded, id) is not None:
             case.sequence, case.since = None, 0
             return watch.move(case, Stage.DEMANDED, "somebody has demanded it already", now)
         if case.tries >= DEMANDS_MAX:
             return watch.move(case, Stage.DROPPED, "its demands came to nothing", now)
-        bond = demand_bond(kind, len(case.accused), watch.parameters)
+        bond = demand_bond(kind, len(subject), watch.parameters)
         if watch.balance() < bond:
             why = f"a demand costs {bond}, the balance is {watch.balance()}"
             return watch.hold(case, why, now)
@@ -41,25 +47,25 @@ class Demanding:
             return []
         case.sequence, case.since = watch.sequence(now), watch.state.totals().slot
         case.tries += 1
-        what = "its leaf hashes" if kind == LEAVES else "what it continues"
-        effects = watch.move(case, Stage.DEMANDED, f"nobody gave {what}", now)
+        effects = watch.move(case, Stage.DEMANDED, f"nobody gave {WANTED[kind]}", now)
         return effects + self.post(case, kind)
 
     def post(self, case: Case, kind: int) -> list[Effect]:
         """Post the demand of a case, also after a restart: it is the same item."""
         if case.sequence is None:
             return []
-        return self._watch.post(Demand(case.sequence, kind, case.accused), sequenced=True)
+        tx = Demand(case.sequence, kind, _subject(case, kind)[0])
+        return self._watch.post(tx, sequenced=True)
 
     def answers(self, case: Case, kind: int) -> list[bytes] | None:
         """Everything that was sent as an answer, now that the demand is over; None before."""
         watch = self._watch
-        id = demand_id(kind, case.id)
+        subject, id = _subject(case, kind)
         entry = watch.state.get(Demanded, id)
         if entry is not None and not entry.answered:
             return None
         if entry is None and case.sequence is not None:
-            demand = watch.item(Demand(case.sequence, kind, case.accused))
+            demand = watch.item(Demand(case.sequence, kind, subject))
             if not watch.has_landed(demand.id):
                 return None
         return self._sent(id, case.since)
@@ -81,3 +87,11 @@ class Demanding:
                 elif isinstance(tx, Reply) and tx.demand == id:
                     found.append(tx.answer or b"".join(parts.get(p, b"") for p in tx.parts))
         return found
+
+
+def _subject(case: Case, kind: int) -> tuple[bytes, bytes]:
+    """What is demanded, encoded, and the id of the demand."""
+    if kind == ASSIGNMENT:
+        subject = StatementSlot(case.accused, case.last).encode()
+        return subject, demand_id(kind, case.id, case.last)
+    return case.accused, demand_id(kind, case.id)

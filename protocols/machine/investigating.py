@@ -33,8 +33,18 @@ from protocols.machine.demanding import Demanding
 from protocols.machine.effects import Effect, Send
 from protocols.machine.events import Audited, LeavesArrived, ProofsArrived, SegmentRun
 from protocols.machine.judging import Judging
+from protocols.machine.overseeing import shown_assignment
 from protocols.machine.watch import Watch
-from protocols.wire.demand import LEAVES, PREVIOUS, LeavesAnswer, PreviousAnswer, read_answer
+from protocols.wire.assignment import Assignment
+from protocols.wire.demand import (
+    ASSIGNMENT,
+    LEAVES,
+    PREVIOUS,
+    AssignmentAnswer,
+    LeavesAnswer,
+    PreviousAnswer,
+    read_answer,
+)
 from protocols.wire.evidence import (
     statement_of,
 )
@@ -47,15 +57,24 @@ ASKS_MAX = 4
 """Peers asked for leaf hashes before they are demanded."""
 ASK_DEADLINE_MS = 5_000
 TAG = "leaves"
+FORK_TICKS = 2
+"""How long a statement about another log waits for news of a fork before that log is demanded."""
 
 
 class Investigating:
     """All cases up to PROVED."""
 
-    def __init__(self, watch: Watch, hear: Callable[[bytes, int], list[Effect]]) -> None:
-        """`hear` takes in another statement of a unit: (encoded, now)."""
+    def __init__(
+        self,
+        watch: Watch,
+        hear: Callable[[bytes, int], list[Effect]],
+        fork: Callable[[Assignment, Assignment, int], list[Effect]],
+    ) -> None:
+        """`hear` takes in another statement of a unit: (encoded, now); `fork` two assignments of
+        one slot."""
         self._watch = watch
         self._hear = hear
+        self._fork = fork
         self._demands = Demanding(watch)
         self._judging = Judging(watch)
 
@@ -104,6 +123,9 @@ class Investigating:
             case Suspicion.EARLIER:
                 why = "it continues a range that is wrong already"
                 return self._watch.move(case, Stage.LEAVES, why, now) + self.proceed(case, now)
+            case Suspicion.OTHER_LOG:
+                why = "it is about another log than this node has"
+                return self._watch.move(case, Stage.LEAVES, why, now) + self.proceed(case, now)
             case Suspicion.STATE_ROOT:
                 return self._judging.take(case, bad_state_root(case.accused, own), now)
             case Suspicion.SUM:
@@ -120,6 +142,8 @@ class Investigating:
         statement, _, finding = looked
         if finding.suspicion is Suspicion.EARLIER:
             return self._ask_previous(case, statement, now)
+        if finding.suspicion is Suspicion.OTHER_LOG:
+            return self._ask_assignment(case, now)
         if not self._is_slashable(case):
             return self._watch.move(case, Stage.DROPPED, "its module is not slashable", now)
         if case.asked < ASKS_MAX:
@@ -179,6 +203,15 @@ class Investigating:
                 return self._follow(case, raw, now)
         return self.proceed(case, now)
 
+    def _ask_assignment(self, case: Case, now: int) -> list[Effect]:
+        """If its scheduler gave a slot twice, that shows by itself before long."""
+        if case.process in self._watch.forked:
+            why = "its scheduler gave a slot twice"
+            return self._watch.move(case, Stage.DROPPED, why, now)
+        if now < case.opened_ms + FORK_TICKS * self._watch.parameters.tick_ms:
+            return []
+        return self._demands.demand(case, ASSIGNMENT, now)
+
     def _follow(self, case: Case, raw: bytes, now: int) -> list[Effect]:
         """What it continues is what is to be proved."""
         effects = self._watch.move(case, Stage.DROPPED, "what it continues is accused", now)
@@ -223,7 +256,19 @@ class Investigating:
             case PreviousAnswer(proof=raw):
                 if continues(statement, raw, self._watch):
                     return self._follow(case, raw, now)
+            case AssignmentAnswer(assignment=raw):
+                return self._forked(case, raw, now)
         return []
+
+    def _forked(self, case: Case, raw: bytes, now: int) -> list[Effect]:
+        """The unit could show an assignment: then it is the scheduler who has signed two."""
+        watch = self._watch
+        shown = shown_assignment(watch, raw, case.process, case.last)
+        held = watch.views.slots(case.process, case.last, case.last)
+        if shown is None or not held or held[0].assignment.id == shown.id:
+            return []
+        effects = watch.move(case, Stage.DROPPED, "its scheduler gave a slot twice", now)
+        return effects + self._fork(held[0].assignment, shown, now)
 
     # Evidence
 
@@ -257,7 +302,8 @@ class Investigating:
 
 def _kind(finding: Finding) -> int:
     """What is to be demanded."""
-    return PREVIOUS if finding.suspicion is Suspicion.EARLIER else LEAVES
+    kinds = {Suspicion.EARLIER: PREVIOUS, Suspicion.OTHER_LOG: ASSIGNMENT}
+    return kinds.get(finding.suspicion, LEAVES)
 
 
 def _guess(statement: Statement, own: OwnLeaves, first: int) -> list[bytes] | None:

@@ -7,13 +7,16 @@ the ledger will: what is wrong with this node's own leaves shows here and accuse
 from __future__ import annotations
 
 from protocols.accumulator import mmr_prove
-from protocols.court import Finding, Segment
-from protocols.ledger.entries import Fact
+from protocols.court import Finding, Judgement, Segment
+from protocols.faults import SHARES
+from protocols.ledger.entries import Fact, Fine
+from protocols.ledger.penalties import offence
 from protocols.machine.audit import OwnLeaves, accuse
 from protocols.machine.case import Case, Stage
 from protocols.machine.effects import Effect, RunSegment
 from protocols.machine.events import Audited, SegmentRun
 from protocols.machine.watch import Watch
+from protocols.parameters import SHARE_WHOLE
 from protocols.verdict import verdict
 from protocols.wire.evidence import BadLeaf, Evidence, FraudProof, Witness, encode_evidence
 from protocols.wire.proof import Receipt, Statement
@@ -105,8 +108,19 @@ class Judging:
         if judgement.finding is not Finding.GUILTY:
             why = f"own verdict: {judgement.finding}: {judgement.reason}"
             return self._watch.move(case, Stage.DROPPED, why, now)
+        if self._is_paid(judgement):
+            return self._watch.move(case, Stage.DROPPED, "it has been paid for already", now)
         case.evidence, case.sequence, case.tries = blob, None, 0
         return self._watch.move(case, Stage.PROVED, f"{judgement.fault}: {judgement.reason}", now)
+
+    def _is_paid(self, judgement: Judgement) -> bool:
+        """Whether a share of the stake was taken for this already."""
+        place = judgement.place
+        if SHARES[judgement.fault] == SHARE_WHOLE or place is None or judgement.accused is None:
+            return False
+        account = self._watch.account_of(judgement.accused)
+        id = offence(judgement.fault, place.process, place.slot)
+        return self._watch.state.get(Fine, account, id) is not None
 
     def audited(self, case: Case, event: Audited, now: int) -> list[Effect]:
         """The state before its segment was made; if it cannot be, that ends the case."""

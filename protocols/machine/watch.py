@@ -13,7 +13,7 @@ from protocols.court import Court, Segment
 from protocols.domains import HEAD
 from protocols.ids import Address, ItemId, NodeKey, ProcessId, address_of
 from protocols.ledger.draft import Draft, Rules
-from protocols.ledger.entries import Account
+from protocols.ledger.entries import Account, Fine
 from protocols.ledger.entries import Case as LedgerCase
 from protocols.ledger.process import transaction_item
 from protocols.ledger.state import State
@@ -23,6 +23,7 @@ from protocols.machine.effects import Audit, Effect, Notify, Persist, Table
 from protocols.machine.events import Audited, PostAsked
 from protocols.network import Network
 from protocols.wire.assignment import Chain, Slot
+from protocols.wire.evidence import evidence_hash
 from protocols.wire.item import Item
 from protocols.wire.ledger_tx import Transaction
 
@@ -112,6 +113,8 @@ class Watch:
         self.sign = sign
         self.views = views
         self.peers: tuple[NodeKey, ...] = ()
+        self.forked: set[ProcessId] = set()
+        """Logs of which a slot was given twice, as this node knows."""
         self._state: State | None = None
         self._audited: OrderedDict[ProcessId, Own] = OrderedDict()
         self._audits: dict[Audit, None] = {}
@@ -162,6 +165,14 @@ class Watch:
     def case_of(self, account: Address) -> LedgerCase | None:
         """Why a stake is frozen, if it is."""
         return self.state.get(LedgerCase, account)
+
+    def punishment(self, account: Address, evidence: bytes) -> LedgerCase | Fine | None:
+        """What was taken from an account: for this evidence, else all that it had."""
+        hash = evidence_hash(evidence) if evidence else None
+        for _, fine in self.state.all(Fine, account):
+            if fine.evidence == hash:
+                return fine
+        return self.case_of(account)
 
     def has_landed(self, id: ItemId) -> bool:
         """Whether an item has a slot of the ledger that is folded here."""

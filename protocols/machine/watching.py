@@ -30,6 +30,8 @@ from protocols.machine.effects import Effect, Event, Persist, Table
 from protocols.machine.events import (
     Audited,
     Evaluated,
+    Extended,
+    ForkSeen,
     LeavesArrived,
     LedgerMoved,
     PeersChanged,
@@ -40,9 +42,11 @@ from protocols.machine.events import (
 )
 from protocols.machine.heard import Heard
 from protocols.machine.investigating import TAG, Investigating
+from protocols.machine.overseeing import fork_case, slot_cases
 from protocols.machine.replying import Replying
 from protocols.machine.watch import Views, Watch
 from protocols.network import Network
+from protocols.wire.assignment import Assignment
 from protocols.wire.evidence import (
     BadLeaf,
     Contradiction,
@@ -55,10 +59,11 @@ from protocols.wire.proof import Receipt, Statement, StateProof
 from protocols.wire.vote import Vote
 
 CASES_MAX = 256
+FORKS_EARLY_MAX = 64
 CASES_PER_ACCOUNT_MAX = 4
 """Against one account at a time: one is enough to take its stake."""
 
-HARMLESS = (Suspicion.NONE, Suspicion.OTHER_LOG, Suspicion.UNKNOWN)
+HARMLESS = (Suspicion.NONE, Suspicion.UNKNOWN)
 """Nobody is accused of these."""
 
 
@@ -80,12 +85,14 @@ class Watching:
         self._watch = Watch(network=network, key=key, sign=sign, views=views)
         self._heard = Heard(network.parameters)
         self._cases: dict[bytes, Case] = {}
-        self._investigating = Investigating(self._watch, self._hear_again)
+        self._investigating = Investigating(self._watch, self._hear_again, self._fork)
         self._accusing = Accusing(self._watch)
         self._replying = Replying(self._watch)
         self._audit_share = audit_share
         self._watches = watches
         self._checked = 0
+        self._early: list[ForkSeen] = []
+        """Forks told before the ledger was known."""
         self._tick = -1
 
     def recover(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
@@ -138,6 +145,14 @@ class Watching:
                 return self._vote(vote.value, now)
             case Evaluated(process=process, last=last) if self._watches and watch.is_ready:
                 return self._evaluated(process, last, now)
+            case Extended(process=process, slots=slots) if self._watches and watch.is_ready:
+                cases = slot_cases(watch, process, slots, now)
+                why = "an item was assigned that must be refused"
+                return [effect for case in cases for effect in self._begin(case, why, now)]
+            case ForkSeen(one=one, other=other) if self._watches:
+                if watch.is_ready:
+                    return self._fork(one, other, now)
+                self._early = [*self._early, event][-FORKS_EARLY_MAX:]
             case LeavesArrived(tag=(tag, id)) if tag == TAG and id in self._cases:
                 return self._investigating.arrived(self._cases[id], event, now) + self._push(now)
             case ProofsArrived(tag=(tag, id)) if tag == TAG and id in self._cases:
@@ -158,6 +173,9 @@ class Watching:
             for case in self._cases.values():
                 effects += self._accusing.post_again(case)
                 effects += self._investigating.post_again(case)
+        for fork in self._early:
+            effects += self._fork(fork.one, fork.other, now)
+        self._early = []
         effects += self._push(now)
         effects += self._replying.proceed()
         self._tick = watch.tick
@@ -265,6 +283,15 @@ class Watching:
             if id in self._cases:
                 effects += self._investigating.take_run(self._cases[id], event, now)
         return effects + self._push(now)
+
+    # Schedulers
+
+    def _fork(self, one: Assignment, other: Assignment, now: int) -> list[Effect]:
+        case = fork_case(self._watch, one, other, now)
+        if case is None:
+            return []
+        self._watch.forked.add(one.process)
+        return self._begin(case, f"slot {one.nonce} was given twice", now)
 
     # Votes
 

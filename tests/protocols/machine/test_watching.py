@@ -8,19 +8,22 @@ from random import Random
 import pytest
 
 from protocols.accumulator import mmr_of
+from protocols.ledger.entries import Fine
 from protocols.ledger.subjects import demand_id
 from protocols.machine.case import Stage
 from protocols.machine.effects import Audit
-from protocols.machine.events import LedgerMoved
+from protocols.machine.events import Extended, ForkSeen, LedgerMoved
+from protocols.machine.investigating import FORK_TICKS
+from protocols.wire.assignment import Chain
 from protocols.wire.demand import LEAVES, PREVIOUS, LeavesAnswer
 from protocols.wire.evidence import statement_id
 from protocols.wire.ledger_tx import Demand, Reply, Transfer
 from protocols.wire.proof import Leaf, StateProof
 from protocols.wire.vote import Vote
 from tests.protocols.ledger.world import POOR, RICH, STAKERS, TOKEN
-from tests.protocols.machine.watch_world import PROCESS, TRUTH, World
-from tests.protocols.machine.world import Key
-from tests.protocols.toy import branches, receipts, state_proof, toy_leaves
+from tests.protocols.machine.watch_world import FORKED, LOG_KEEPER, PROCESS, TRUTH, World
+from tests.protocols.machine.world import Key, item, next_slot
+from tests.protocols.toy import FORK, branches, receipts, state_proof, toy_leaves
 
 LIAR, FIRST, SECOND, THIRD = STAKERS
 
@@ -177,15 +180,73 @@ def test_what_is_not_evaluated_yet_is_compared_later() -> None:
     convicted(world)
 
 
-def test_nobody_is_accused_of_another_branch_or_profile() -> None:
+def test_nobody_is_accused_under_another_profile() -> None:
     world = World()
     node = world.node(FIRST)
-    fork = branches()[1]
-    made = receipts(fork.leaves, fork.heads, LIAR)
-    world.hear(world.sealed(state_proof(made, 16, 23, LIAR), LIAR))
     world.hear(world.proof(LIAR, lied("undo", 13), 8, 15, profile=b"q" * 32))
     assert node.stages() == []
     assert node.posted == []
+
+
+def other_branch(world: World, key: Key) -> bytes:
+    """The proof of a unit that follows the other branch of the log."""
+    made = receipts(FORKED.leaves, FORKED.heads, key)
+    return world.sealed(state_proof(made, 16, 23, key), key)
+
+
+def test_who_follows_another_branch_is_asked_for_it_and_the_scheduler_pays() -> None:
+    world = World()
+    node, other = world.node(FIRST), world.node(SECOND, branch=FORKED)
+    world.hear(other_branch(world, SECOND), node)
+    assert node.stages() == ["leaves"]
+    world.pass_time(FORK_TICKS)
+    assert world.frozen() == [LOG_KEEPER]
+    world.pass_time(world.network.parameters.demand_window)
+    assert world.frozen() == [LOG_KEEPER]
+    assert set(node.stages()) == {"dropped", "burnt"}
+    assert other.stages() == []
+
+
+def test_a_fork_that_is_known_explains_another_branch() -> None:
+    world = World()
+    node = world.node(FIRST)
+    one, two = (branch.slots[FORK].assignment for branch in (FORKED, TRUTH))
+    world.say(ForkSeen(one, two))
+    assert world.frozen() == [LOG_KEEPER]
+    world.hear(other_branch(world, SECOND))
+    world.pass_time(world.network.parameters.demand_window + FORK_TICKS)
+    assert world.frozen() == [LOG_KEEPER]
+    actions = {each.first("Action") for each in node.posted}
+    assert "Demand" not in actions
+
+
+def test_an_invented_log_costs_the_stake() -> None:
+    """Nobody can show the assignment that the unit says it has evaluated."""
+    world = World()
+    world.node(FIRST)
+    world.hear(world.proof(LIAR, TRUTH.leaves, 8, 15, head=b"h" * 32))
+    world.pass_time(world.network.parameters.demand_window + FORK_TICKS + 1)
+    assert world.frozen() == [LIAR]
+
+
+def test_an_item_that_must_be_refused_costs_the_scheduler_a_share() -> None:
+    world = World()
+    node = world.node(FIRST)
+    chain = Chain.genesis(PROCESS)
+    for slot in TRUTH.slots:
+        chain = chain.next(slot)
+    bad = item(
+        RICH, [("Data-Protocol", "ao"), ("Type", "Message"), ("x+link", "y")], target=PROCESS
+    )
+    slot = next_slot(LOG_KEEPER, chain, bad, 5_000)
+    world.say(Extended(PROCESS, (slot,), (chain.next(slot).head,)))
+    assert world.frozen() == []
+    fines = list(world.state.all(Fine, LOG_KEEPER.address))
+    assert len(fines) == 1
+    world.pass_time(2)
+    assert node.stages() == ["burnt"]
+    world.say(Extended(PROCESS, (slot,), (chain.next(slot).head,)))
+    assert len(list(world.state.all(Fine, LOG_KEEPER.address))) == 1
 
 
 def test_honest_statements_accuse_nobody() -> None:

@@ -40,6 +40,7 @@ from protocols.wire.topics import Protocol
 from protocols.wire.vote import Vote
 from tests.protocols.ledger.world import PARAMETERS, RICH, STAKERS, TOKEN, Ledger, network
 from tests.protocols.machine.world import MODULE, Key
+from tests.protocols.toy import SCHEDULER as LOG_KEEPER
 from tests.protocols.toy import Branch, branches, receipts, state_proof, toy_run
 
 SCHEDULER = Key.of("ledger scheduler")
@@ -54,6 +55,10 @@ def world_network() -> Network:
         ledger_scheduler=SCHEDULER.address,
         ledger_item=item.raw,
         slashable_modules=(ItemId(MODULE),),
+        stakes=(
+            *((key.address, 2000 * TOKEN) for key in STAKERS),
+            (LOG_KEEPER.address, 100 * TOKEN),
+        ),
         balances=(
             (RICH.address, 100_000 * TOKEN),
             *((key.address, 500 * TOKEN) for key in STAKERS[1:]),
@@ -294,7 +299,7 @@ class World(Ledger):
     # What became of it
 
     def frozen(self) -> list[Key]:
-        return [key for key in STAKERS if self._bond(key).frozen]
+        return [key for key in (*STAKERS, LOG_KEEPER) if self._bond(key).frozen]
 
     def burnt(self) -> list[Key]:
         return [key for key in STAKERS if (case := self.case(key)) and case.burnt_tick is not None]
@@ -306,4 +311,4 @@ class World(Ledger):
         return self.state.get(Bond, key.address) or Bond(0, 0, False)
 
 
-__all__ = ["PARAMETERS", "PROCESS", "TRUTH", "Node", "Receipt", "World"]
+__all__ = ["FORKED", "LOG_KEEPER", "PARAMETERS", "PROCESS", "TRUTH", "Node", "Receipt", "World"]
