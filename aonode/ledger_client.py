@@ -12,13 +12,11 @@ from typing import Any
 import trio
 
 from aonode.asking import Asker, Query
-from aonode.crypto.signers import Ed25519Signer, ItemSigner, SolanaSigner, sign_item
+from aonode.crypto.signers import ItemSigner, sign_item
 from aonode.env import Env
-from protocols.codec import digest
-from protocols.domains import LEDGER_TRANSACTION
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ProcessId, address_of, b64url
-from protocols.ledger.process import transaction_item
+from protocols.limits import ANCHOR_BYTES
 from protocols.network import Network
 from protocols.wire.evidence import statement_id
 from protocols.wire.item import Item, Tag
@@ -89,7 +87,8 @@ class LedgerClient:
         """
         account = await self.account(address_of(signer.owner))
         sequence = max(env.now_ms(), int(account["sequence"]) + 1)
-        item = signed_transaction(self.process, make(sequence), signer)
+        anchor = env.entropy("anchor", ANCHOR_BYTES)
+        item = signed_transaction(self.process, make(sequence), signer, anchor)
         await self._asker.post(mu_url.rstrip("/") + "/", item.raw)
         row = await self.settled(item)
         for note in row["notes"]:
@@ -149,16 +148,11 @@ class LedgerClient:
         return rows
 
 
-def signed_transaction(ledger: ProcessId, tx: Transaction, signer: ItemSigner) -> Item:
-    """A transaction's item by any kind of wallet. One of an Ed25519 key always is one item."""
-    if isinstance(signer, Ed25519Signer) and not isinstance(signer, SolanaSigner):
-        return transaction_item(ledger, tx, signer.key, signer.sign)
-    data = tx.encode()
+def signed_transaction(
+    ledger: ProcessId, tx: Transaction, signer: ItemSigner, anchor: bytes
+) -> Item:
+    """A transaction's item by any kind of wallet. `anchor` makes two equal transactions two items:
+    who withdraws twice means it."""
     names = {"Data-Protocol": "ao", "Variant": "ao.TN.1", "Type": "Message", "Action": tx.ACTION}
-    return sign_item(
-        signer,
-        target=ledger,
-        anchor=digest(LEDGER_TRANSACTION, ledger, tx.ACTION, data),
-        tags=[Tag(name, value) for name, value in names.items()],
-        data=data,
-    )
+    tags = [Tag(name, value) for name, value in names.items()]
+    return sign_item(signer, target=ledger, anchor=anchor, tags=tags, data=tx.encode())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import httpx
 import pytest
 
@@ -16,7 +19,7 @@ from protocols.errors import Invalid, Reason
 from protocols.ids import Address, address_of, b64url
 from protocols.parameters import default_parameters, demo_parameters
 from protocols.wire.evidence import statement_id
-from protocols.wire.ledger_tx import Faucet, Transfer
+from protocols.wire.ledger_tx import Faucet, Transaction, Transfer
 from tests.aonode.fake_ledger import RICH, STAKE, FakeLedger, FakeWatcher, with_ledger
 from tests.aonode.fakes import FakeNetwork, FakeNode, signer, spawned
 
@@ -85,6 +88,20 @@ async def test_sequences_go_on_where_the_clock_is_behind(world: World) -> None:
         signer(7), world.fake.env, "http://mu", lambda sequence: Transfer(sequence, to, 1)
     )
     assert row["notes"][0]["kind"] == "done"
+
+
+async def test_one_may_do_the_same_thing_twice(world: World) -> None:
+    """A transaction that has no sequence is another item each time."""
+    client, poor = world.client(), signer(8)
+
+    async def do(make: Callable[[int], Transaction]) -> dict[str, Any]:
+        return await client.transact(poor, world.fake.env, "http://mu", make)
+
+    first = await do(lambda _: Faucet())
+    await do(lambda sequence: Transfer(sequence, Address(bytes(32)), 1))
+    second = await do(lambda _: Faucet())
+    assert [row["notes"][0]["kind"] for row in (first, second)] == ["done", "done"]
+    assert first["slot"] < second["slot"]
 
 
 @pytest.mark.usefixtures("impatient")
