@@ -4,7 +4,8 @@ A message and the environment are JSON texts, put with a NUL on the module's sta
 is small, on its heap); `handle(message, env)` answers the address of a JSON text. Between
 messages the stack is dead, and it is zeroed, so that the state is canonical.
 
-Genesis, as AO's loader does it: `emscripten_stack_init`, stack cookies, `__wasm_call_ctors`.
+Genesis, as AO's loader does it: `emscripten_stack_init`, stack cookies, `__wasm_call_ctors`, and
+in older formats `main`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 import wasmtime
 
 from aonode.engine.calls import Context, Function, Trapped, madvise, memchr, memset
+from aonode.engine.emscripten import func_type
 from aonode.engine.instance import Instance
+from aonode.engine.old_formats import OLD_FORMATS
 from aonode.engine.pages import plain_constant
 from aonode.engine.patch import LONGJMP_TAG
 from aonode.engine.session import Unreadable
@@ -32,6 +35,7 @@ FORMATS = (
     "wasm32-unknown-emscripten-metering",
     "wasm64-unknown-emscripten-draft_2024_02_15",
     "wasm64-unknown-emscripten-draft_2024_10_16-metering",
+    *OLD_FORMATS,
 )
 """Module-Formats of this convention. Fuel is ours, so the metering ones run like the others."""
 
@@ -44,8 +48,11 @@ _STACK_KEPT_BYTES = 64 << 10
 touched, and most messages use no more."""
 _MADV_DONTNEED = 4
 _U32 = 0xFFFF_FFFF
-_RETURNS_GLOBAL = re.compile(rb"(?:\x00|\x01\x01\x7f\x23[\x00-\x7f]\x21\x00)\x23([\x00-\x7f])\x0b")
-"""A body that just returns a global, plain or with Asyncify's useless read of its state."""
+_RETURNS_GLOBAL = re.compile(
+    rb"(?:\x00|\x01\x01\x7f\x23[\x00-\x7f]\x21\x00)\x23([\x00-\x7f]|[\x80-\xff]\x80{3}\x00)\x0b"
+)
+"""A body that just returns a global, plain or with Asyncify's useless read of its state. The
+global's number is as short as it can be, or as long, as linkers write it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +68,27 @@ class Layout:
     """End of the module's data; below it a page dropped by the kernel would not be zero."""
     heap: bool
     """Whether `malloc` and `free` are exported."""
+    bounded: bool
+    """Whether the module says where its stack ends. If not, the stack is state like the rest."""
+    main: int | None
+    """How many parameters the `main` has that is to be called at genesis; None for no call."""
 
 
-def check_aos(checked: Checked, data_end: int) -> tuple[Layout, Shims]:
+_EXPORTS = {"handle": "pp:p", "setThrew": "pi:", "__wasm_call_ctors": ":"}
+_STACK_EXPORTS = {"emscripten_stack_init": ":", "emscripten_stack_get_end": ":p"}
+_UNBOUNDED = "wasm32-unknown-emscripten"
+"""The format without `_STACK_EXPORTS`."""
+
+
+def check_aos(checked: Checked, data_end: int, format: str) -> tuple[Layout, Shims]:
     """Layout and shims of a module. Raises Invalid(FORBIDDEN_MODULE) naming what is wrong."""
     pointer = pointer_type(checked)
-    for name, params, results in (
-        ("handle", (pointer, pointer), (pointer,)),
-        ("setThrew", (pointer, "i32"), ()),
-        ("__wasm_call_ctors", (), ()),
-        ("emscripten_stack_init", (), ()),
-        ("emscripten_stack_get_end", (), (pointer,)),
-    ):
+    if pointer == "i64" and not format.startswith("wasm64"):
+        refuse(f"a 64-bit memory; {format} has a 32-bit one")
+    bounded = format != _UNBOUNDED
+    for name, letters in (_EXPORTS | (_STACK_EXPORTS if bounded else {})).items():
         found = checked.module.exported_function(name)
-        wanted = FuncType(params, results)
+        wanted = func_type(letters, pointer)
         if found != wanted:
             refuse(f"export {name!r} is {found or 'missing'}; an emscripten module has {wanted}")
     if not checked.module.tables:
@@ -86,19 +100,29 @@ def check_aos(checked: Checked, data_end: int) -> tuple[Layout, Shims]:
     exported = checked.module.exported_function
     heap = exported("malloc") == FuncType((pointer,), (pointer,))
     heap = heap and exported("free") == FuncType((pointer,), ())
-    layout = Layout(pointer, stack_pointer, top, data_end, heap)
+    main = _main(checked) if format in OLD_FORMATS else None
+    layout = Layout(pointer, stack_pointer, top, data_end, heap, bounded, main)
     return layout, write_shims(checked, stack_pointer)
 
 
+def _main(checked: Checked) -> int | None:
+    found = checked.module.exported_function("main")
+    if found is not None and found not in (FuncType(("i32",) * n, ("i32",)) for n in (0, 2)):
+        refuse(f"export 'main' is {found}; an emscripten module has (i32, i32) -> (i32), or none")
+    return None if found is None else len(found.params)
+
+
 def _stack_pointer(checked: Checked, pointer: str) -> int:
-    """Index of the stack pointer: the global that `emscripten_stack_get_current` returns."""
+    """Index of the stack pointer: the global that `emscripten_stack_get_current` returns, or what
+    older modules call `stackSave`."""
     module = checked.module
-    kind, index = module.exports.get("emscripten_stack_get_current", ("", 0))
+    saves = module.exports.get("stackSave", ("", 0))
+    kind, index = module.exports.get("emscripten_stack_get_current", saves)
     own = index - len(module.imported("func"))
     if kind == "func" and 0 <= own < len(module.bodies):
         start, end = module.bodies[own]
         body = _RETURNS_GLOBAL.fullmatch(module.raw[start:end])
-        number = body[1][0] if body else len(module.globals)
+        number = body[1][0] & 0x7F if body else len(module.globals)
         if number < len(module.globals):
             found = module.globals[number]
             if found.mutable and found.type == pointer:
@@ -129,6 +153,11 @@ class AosModule:
     def probe(self, context: Context) -> None:
         """Learn where the stack ends, from an instance that is thrown away. Raises as `link`."""
         main, _ = self.link(context)
+        if not self.layout.bounded:
+            # Nothing is known of it but what it cannot reach below: the data, or address 0.
+            below = self.layout.data_end <= self.layout.stack_top
+            self.stack_end = self.layout.data_end if below else 0
+            return
         exports = main.exports(context.store)
         for name in ("emscripten_stack_init", "emscripten_stack_get_end"):
             function = exports[name]
@@ -171,7 +200,8 @@ class AosGuest:
         self._output_bytes_max = output_bytes_max
         self._mask = _U32 if layout.pointer == "i32" else -1
         start = -(-(stack_end + len(_COOKIES)) // PAGE_BYTES)
-        instance.dead = range(start, max(start, layout.stack_top // PAGE_BYTES))
+        if layout.bounded:
+            instance.dead = range(start, max(start, layout.stack_top // PAGE_BYTES))
         self._room = (layout.stack_top - stack_end) // _STACK_SHARE
         self._heap: tuple[Function, Function] | None = None
         if layout.heap:
@@ -179,11 +209,14 @@ class AosGuest:
 
     def initialize(self) -> None:
         """Genesis. Raises Trapped."""
-        self.instance.function("emscripten_stack_init", 0)()
-        view = self.instance.view
-        view[self._stack_end : self._stack_end + len(_COOKIES)] = _COOKIES
-        view[: len(_COOKIE_AT_ZERO)] = _COOKIE_AT_ZERO
+        if self._layout.bounded:
+            self.instance.function("emscripten_stack_init", 0)()
+            view = self.instance.view
+            view[self._stack_end : self._stack_end + len(_COOKIES)] = _COOKIES
+            view[: len(_COOKIE_AT_ZERO)] = _COOKIE_AT_ZERO
         self.instance.function("__wasm_call_ctors", 0)()
+        if self._layout.main is not None:
+            self.instance.function("main", max(self._layout.main, 1))(*[0] * self._layout.main)
 
     def call(self, message: bytes) -> bytes:
         """Evaluate one message; its output. Raises Trapped or Unreadable."""
@@ -230,7 +263,9 @@ class AosGuest:
         raise Unreadable(Status.BAD_OUTPUT if bad else Status.TOO_LARGE)
 
     def settle(self) -> None:
-        """Zero the dead stack."""
+        """Zero the dead stack, if it is known which that is."""
+        if not self._layout.bounded:
+            return
         start = self._stack_end + len(_COOKIES)
         end = self._layout.stack_top
         base = self.instance.base

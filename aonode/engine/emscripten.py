@@ -25,6 +25,13 @@ _SYMBOLS = {"EBADF": EBADF, "EINVAL": EINVAL, "ERANGE": ERANGE}
 _TYPES = {"i": "i32", "j": "i64", "d": "f64"}
 
 
+def func_type(letters: str, pointer: str) -> FuncType:
+    """The type that a signature in letters says, where pointers are `pointer`."""
+    params, results = letters.split(":")
+    types = _TYPES | {"p": pointer}
+    return FuncType(tuple(types[c] for c in params), tuple(types[c] for c in results))
+
+
 @dataclass(frozen=True, slots=True)
 class Native:
     """One import. `wide`, `narrow`: its type in 64-bit and 32-bit modules."""
@@ -36,14 +43,12 @@ class Native:
     near: bool = False
     """The body needs neither memory nor table, so it need not be called through the late table."""
     needs: frozenset[str] = frozenset()
-    """Parts of the library its body calls: `calendar`, `strftime`, `heap`, `tempret`."""
+    """Parts of the library its body calls: `calendar`, `strftime`, `heap`, `tempret`, `tempret0`;
+    and exports of the module: `malloc`, `errno`."""
 
     def type(self, pointer: str) -> FuncType:
         """Its type in a module whose pointers are `pointer`."""
-        text = self.narrow if pointer == "i32" and self.narrow else self.wide
-        params, results = text.split(":")
-        types = _TYPES | {"p": pointer}
-        return FuncType(tuple(types[c] for c in params), tuple(types[c] for c in results))
+        return func_type(self.narrow if pointer == "i32" and self.narrow else self.wide, pointer)
 
     def text(self, pointer: str) -> str:
         """Its body in such a module."""
@@ -89,6 +94,16 @@ _FDSTAT = """(if (i32.gt_u (local.get 0) (i32.const 2)) (then (return (i32.const
   (i32.const 0)"""
 _TZSET = """(PTR.store (local.get 0) (PTR.const 0)) (i32.store (local.get 1) (i32.const 0))
   (i32.store (local.get 2) (i32.const 0x435455)) (i32.store (local.get 3) (i32.const 0x435455))"""
+_TZSET_OLD = """(local $zone PTR)
+  (if (PTR.eqz (PTR.load (local.get 2))) (then
+    (PTR.store (local.get 0) (PTR.const 0)) (i32.store (local.get 1) (i32.const 0))
+    (local.set $zone (call $malloc (PTR.const 4)))
+    (i32.store (local.get $zone) (i32.const 0x435455))
+    (PTR.store (local.get 2) (local.get $zone))
+    (PTR.store offset=BYTES (local.get 2) (local.get $zone))))"""
+_SYSTEM_OLD = f"""(if (PTR.eqz (local.get 0)) (then (return (i32.const 0))))
+  (i32.store (call $errno) (i32.const {ENOSYS}))
+  (i32.const -1)"""
 _GETCWD = """(if (PTR.eqz (local.get 1)) (then (return (i32.const -EINVAL))))
   (if (PTR.lt_u (local.get 1) (PTR.const 2)) (then (return (i32.const -ERANGE))))
   (i32.store16 (local.get 0) (i32.const 47))
@@ -124,6 +139,7 @@ _WASI: dict[str, Native] = {
 _ENV: dict[str, Native] = {
     "_emscripten_memcpy_js": Native("ppp:", _COPY),
     "emscripten_memcpy_big": Native("ppp:", _COPY),
+    "emscripten_memcpy_js": Native("ppp:", _COPY),
     "emscripten_date_now": Native(":d", _NOW, near=True),
     "_emscripten_date_now": Native(":d", _NOW, near=True),
     "emscripten_get_now": Native(":d", _NOW, near=True),
@@ -148,6 +164,7 @@ _ENV: dict[str, Native] = {
     "_emscripten_system": Native(
         "p:i", f"(select (i32.const 0) (i32.const -{ENOSYS}) (PTR.eqz (local.get 0)))", near=True
     ),
+    "_mmap_js": Native("piiijpp:i", f"(i32.const -{EBADF})", "piiiiipp:i", near=True),
     "_munmap_js": Native("ppiiij:i", f"(i32.const -{EINVAL})", "ppiiiii:i", near=True),
     "_tzset_js": Native("pppp:", _TZSET),
     "_gmtime_js": Native(
@@ -200,8 +217,31 @@ _ENV: dict[str, Native] = {
     "__syscall_ioctl": _constant("iip:i", -ENOTTY),
 }
 
+# Of older 32-bit formats (`old_formats`), where they differ from the above.
+_OLD: dict[str, Native] = {
+    "_emscripten_date_now/1": Native(":d", "(f64.const 0)", near=True),
+    "getTempRet0/1": Native(":i", "(global.get $tempret0)", needs=frozenset({"tempret0"})),
+    "setTempRet0/1": Native(
+        "i:", "(global.set $tempret0 (local.get 0))", needs=frozenset({"tempret0"})
+    ),
+    "system/1": Native("p:i", _SYSTEM_OLD, needs=frozenset({"errno"})),
+    "_gmtime_js/2": Native(
+        "pp:", "(call $gmtime (i64.load32_s (local.get 0)) (local.get 1))", needs=_CAL
+    ),
+    "_localtime_js/2": Native(
+        "pp:", "(call $localtime (i64.load32_s (local.get 0)) (local.get 1))", needs=_CAL
+    ),
+    "_mktime_js/2": Native("p:i", "(i32.wrap_i64 (call $mktime (local.get 0)))", needs=_CAL),
+    "_tzset_js/2": Native("ppp:", _TZSET_OLD, needs=frozenset({"malloc"})),
+    "_mmap_js/2": _constant("iiiiii:i", -EBADF),
+    "_munmap_js/2": _constant("iiiiii:i", -EINVAL),
+    "_dlinit": Native("p:", "", near=True),
+    "_dlopen_js": Native("pi:p", _TRAP, near=True),
+    "_dlsym_js": Native("pp:p", _TRAP, near=True),
+}
+
 NATIVES: dict[tuple[str, str], Native] = {
     **{("wasi_snapshot_preview1", name): native for name, native in _WASI.items()},
-    **{("env", name): native for name, native in _ENV.items()},
+    **{("env", name): native for name, native in (_ENV | _OLD).items()},
 }
 """Every import but `env.invoke_*` and `env._emscripten_throw_longjmp`, which `shims` makes."""

@@ -124,7 +124,7 @@ def patch(checked: Checked, fuel: int) -> bytes:
     content[sections.EXPORT] = extended(
         content.get(sections.EXPORT), len(module.exports), _exports(checked)
     )
-    return _binary(content)
+    return binary(content)
 
 
 def _longjmp(module: WasmModule) -> tuple[int, int] | None:
@@ -160,10 +160,11 @@ def patch_shim(raw: bytes, wide: bool) -> bytes:
     module = read_module(raw)
     names = [item.name for item in module.imported("global")]
     rewriter = Rewriter(module, scan_code(module), fuel=names.index(FUEL), wide=wide)
-    return _binary(contents(module) | rewriter.sections({}))
+    return binary(contents(module) | rewriter.sections({}))
 
 
-def _binary(content: dict[int, bytes]) -> bytes:
+def binary(content: dict[int, bytes]) -> bytes:
+    """A module of these sections."""
     parts = [sections.MAGIC]
     for section in _ORDER:
         if section in content:

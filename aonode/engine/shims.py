@@ -16,14 +16,19 @@ from dataclasses import dataclass
 from blake3 import blake3
 
 from aonode.engine import patch
-from aonode.engine.emscripten import NATIVES, Native
+from aonode.engine.emscripten import NATIVES, Native, func_type
 from aonode.engine.rewrite import narrow_memory
 from aonode.engine.shim_time import calendar, strftime
 from aonode.engine.validator import Checked
 from aonode.engine.wasm_reader import FuncType, Import, Limits, refuse
 
 INVOKE = "invoke_"
-_TEMPRET = "_emscripten_tempret_set"
+_BORROWED = {
+    "tempret": ("_emscripten_tempret_set", "i:"),
+    "malloc": ("malloc", "p:p"),
+    "errno": ("__errno_location", ":p"),
+}
+"""Exports of the module that bodies call, by the name they have there, and their types."""
 
 _CASTS = {
     "i32": """(func $wide (param i32) (result i64) (i64.extend_i32_u (local.get 0)))
@@ -54,13 +59,16 @@ _HEAP = """
 """
 _RUN = """
 (func (export "run") (param $message PTR) (param $env PTR) (param $stack PTR) (result PTR)
-  (local $kept PTR) (local $answer PTR)
+  (local $kept PTR) (local $answer PTR)RESET
   (local.set $kept (global.get $sp))
   (global.set $sp (local.get $stack))
   (local.set $answer (call $handle (local.get $message) (local.get $env)))
   (global.set $sp (local.get $kept))
   (local.get $answer))
 """
+_TEMPRET0 = "(global $tempret0 (mut i32) (i32.const 0))"
+_RESET = "\n  (global.set $tempret0 (i32.const 0))"
+"""The upper halves of 64-bit values that older modules keep outside their memory are no state."""
 _LIBRARY = ("calendar", "strftime", "heap")
 """Parts that bodies may need, in the order they are written."""
 
@@ -83,7 +91,7 @@ def shim_id() -> str:
     parts = []
     for pointer in ("i32", "i64"):
         parts += [_library(pointer, name) for name in _LIBRARY]
-        parts += [_CASTS[pointer], _RUN, _throw(0)]
+        parts += [_CASTS[pointer], _RUN, _throw(0), _TEMPRET0, _RESET]
         parts += [_invoke(FuncType((pointer, "i32"), ("i32",)), 0, pointer)]
         for (module, name), native in sorted(NATIVES.items()):
             parts += [module, name, str(native.type(pointer)), native.text(pointer)]
@@ -122,7 +130,10 @@ def write_shims(checked: Checked, stack_pointer: int) -> Shims:
     post += late
     functions = " ".join(f"$late{number}" for number in range(len(late)))
     post.append(f"(elem (table $late) (i32.const 0) func {functions})")
-    post.append(_RUN.replace("PTR", pointer) + ")")
+    if "tempret0" in needs:
+        post.append(_TEMPRET0)
+    reset = _RESET if "tempret0" in needs else ""
+    post.append(_RUN.replace("PTR", pointer).replace("RESET", reset) + ")")
     return Shims("\n".join(pre), "\n".join(post))
 
 
@@ -210,8 +221,15 @@ def _imports(checked: Checked, pointer: str, stack_pointer: int, late: int, need
         '(import "pre" "lj" (tag $lj))',
         f'(import "pre" "late" (table $late {late} {late} funcref))',
     ]
-    if "tempret" in needs and pointer == "i32":
-        lines.append(f'(import "main" "{_TEMPRET}" (func $tempret (param i32)))')
+    for need, (name, letters) in _BORROWED.items():
+        if need not in needs or (need == "tempret" and pointer == "i64"):
+            continue
+        found, wanted = checked.module.exported_function(name), func_type(letters, pointer)
+        if found != wanted:
+            refuse(
+                f"export {name!r} is {found or 'missing'}; what the module imports needs {wanted}"
+            )
+        lines.append(f'(import "main" "{name}" (func ${need} {_signature(wanted)}))')
     return "\n".join(lines)
 
 

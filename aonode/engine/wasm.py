@@ -22,6 +22,7 @@ from aonode.engine.calls import UNCAUGHT, Context, Trapped
 from aonode.engine.compile_cache import CompileCache
 from aonode.engine.config import MEMORY_RESERVATION_BYTES, make_engine, require_stack
 from aonode.engine.instance import Instance
+from aonode.engine.old_formats import with_new_names
 from aonode.engine.pages import data_end
 from aonode.engine.patch import mutable_globals, patch, patch_shim
 from aonode.engine.profile import profile_id
@@ -197,7 +198,10 @@ class WasmEngine:
             return entry.compiled
 
     def _compile(self, module: ModuleSpec, module_hash: bytes) -> _Compiled:
-        checked = check(module.wasm)
+        raw = with_new_names(module.wasm, module.format)
+        if raw is not module.wasm:
+            module_hash = blake3(raw).digest()
+        checked = check(raw)
         memory = checked.memory
         end = data_end(checked.module)
         if end is None:
@@ -206,7 +210,7 @@ class WasmEngine:
             check_small(checked)
             linked: wasmtime.Module | AosModule = self._compile_patched(checked, module_hash)
         else:
-            linked = self._compile_aos(checked, module_hash, end)
+            linked = self._compile_aos(checked, module_hash, end, module.format)
         most = MEMORY_RESERVATION_BYTES // PAGE_BYTES
         return _Compiled(
             linked,
@@ -229,8 +233,10 @@ class WasmEngine:
                 Reason.FORBIDDEN_MODULE, f"the module does not compile: {error}"
             ) from None
 
-    def _compile_aos(self, checked: Checked, module_hash: bytes, end: int) -> AosModule:
-        layout, shims = check_aos(checked, end)
+    def _compile_aos(
+        self, checked: Checked, module_hash: bytes, end: int, format: str
+    ) -> AosModule:
+        layout, shims = check_aos(checked, end, format)
         main = self._compile_patched(checked, module_hash)
         wide = checked.memory.index64
         pre = self._compile_shim(shims.pre, lambda raw: raw)

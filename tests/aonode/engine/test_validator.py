@@ -106,7 +106,7 @@ def test_wrong_convention(text: str, offender: str) -> None:
 
 
 def test_unknown_format_names_the_known_ones() -> None:
-    module = ModuleSpec(ItemId(b"m" * 32), COUNTER, "wasm32-unknown-emscripten2")
+    module = ModuleSpec(ItemId(b"m" * 32), COUNTER, "wasm32-unknown-emscripten9")
     with pytest.raises(Invalid, match="ao-cbor-1") as caught:
         ENGINE.validate(module)
     assert caught.value.reason is Reason.UNSUPPORTED
