@@ -1,9 +1,12 @@
 """A client that follows the ledger without its log: from stakes it trusts to newer ones.
 
 It starts from the stakes of the network file, or from a checkpoint it has verified before. A
-checkpoint counts if valid votes of at least two thirds of the *trusted* stake carry it; stakes and
-session keys under it are read by proofs of entries, and are trusted from then on. Entries that a
-node leaves out only make votes weigh less: their total is under the root, too.
+checkpoint counts if valid votes of at least two thirds of the *trusted* stake carry it. After a
+slashing there may be no such votes any more; then more than a third of the trusted stake, which
+cannot all lie, and two thirds of the stake under its own root are enough (the skipping rule of
+Tendermint's light client, arXiv 2010.07031). Stakes and session keys under it are read by proofs of
+entries, and are trusted from then on. Entries that a node leaves out only make votes weigh less:
+their total is under the root, too.
 
 Stake that has been withdrawn since answers for nothing: whoever trusts stakes that are older than
 the unbonding time (`Trusted.is_old`) trusts keys that may have nothing to lose any more.
@@ -12,7 +15,7 @@ the unbonding time (`Trusted.is_old`) trusts keys that may have nothing to lose 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from protocols.codec import Value
@@ -83,7 +86,16 @@ def at_genesis(network: Network) -> Trusted:
 
 
 def check_votes(trusted: Trusted, checkpoint: Checkpoint, signed: Signed) -> None:
-    """Raise Invalid unless trusted stake makes `checkpoint` final, and it is a later one."""
+    """Raise Invalid unless trusted stake alone makes `checkpoint` final, and it is a later one."""
+    voters = _voters(trusted, checkpoint, signed)
+    weight = _weight(voters, trusted)
+    if not trusted.bonded or 3 * weight < 2 * trusted.bonded:
+        raise _too_light(checkpoint, weight, trusted)
+
+
+def _voters(trusted: Trusted, checkpoint: Checkpoint, signed: Signed) -> list[NodeKey]:
+    """Keys with a valid vote. Raises Invalid for a checkpoint that is not later, and for a vote
+    of trusted stake that is not signed; votes of strangers are left out unless they verify."""
     if checkpoint.tick <= trusted.tick or checkpoint.slot <= trusted.slot:
         raise Invalid(
             Reason.NOT_NEXT,
@@ -93,35 +105,40 @@ def check_votes(trusted: Trusted, checkpoint: Checkpoint, signed: Signed) -> Non
     keys = [key for key, _ in checkpoint.votes]
     if any(one >= other for one, other in pairwise(keys)):
         raise Invalid(Reason.MALFORMED, "the keys of a checkpoint's votes do not ascend")
-    stakes, sessions = dict(trusted.stakes), dict(trusted.sessions)
-    weights: dict[Address, int] = {}
+    voters = []
+    vote = Vote(
+        trusted.network,
+        checkpoint.tick,
+        checkpoint.slot,
+        checkpoint.head,
+        checkpoint.root,
+        NodeKey(b""),
+    )
     for key, signature in checkpoint.votes:
-        address = address_of(key)
-        account = sessions.get(address, address)
-        if account not in stakes:
-            continue
-        vote = Vote(
-            trusted.network,
-            checkpoint.tick,
-            checkpoint.slot,
-            checkpoint.head,
-            checkpoint.root,
-            key,
-        )
-        if not signed(key, vote.signing_bytes(), signature):
+        if signed(key, replace(vote, key=key).signing_bytes(), signature):
+            voters.append(key)
+        elif trusted.stake(trusted.account_of(key)):
             raise Invalid(
                 Reason.BAD_SIGNATURE,
                 f"checkpoint {checkpoint.tick}: a vote is not signed by {b64url(key)}",
             )
-        weights[account] = stakes[account]
-    weight = sum(weights.values())
-    if not trusted.bonded or 3 * weight < 2 * trusted.bonded:
-        raise Invalid(
-            Reason.INADMISSIBLE,
-            f"checkpoint {checkpoint.tick}: votes of {weight} of the {trusted.bonded} base units "
-            f"that were bonded at checkpoint {trusted.tick}, less than two thirds; it is false, or "
-            "the stakes have changed too much since: start from a newer checkpoint that you trust",
-        )
+    return voters
+
+
+def _weight(voters: Iterable[NodeKey], stakes: Trusted) -> int:
+    """Stake behind these keys, each account once."""
+    accounts = dict.fromkeys(map(stakes.account_of, voters))
+    return sum(map(stakes.stake, accounts))
+
+
+def _too_light(checkpoint: Checkpoint, weight: int, trusted: Trusted) -> Invalid:
+    return Invalid(
+        Reason.INADMISSIBLE,
+        f"checkpoint {checkpoint.tick}: votes of {weight} of the {trusted.bonded} base units "
+        f"that were bonded at checkpoint {trusted.tick}, less than two thirds; right after a "
+        "slashing the next checkpoint will do; else it is false, or the stakes have changed too "
+        "much since: start from a newer checkpoint that you trust",
+    )
 
 
 def advance(
@@ -129,7 +146,7 @@ def advance(
 ) -> Trusted:
     """The stakes under a later checkpoint. `proofs` are of its totals, and of stakes and session
     keys in any order. Raises Invalid if the votes do not weigh enough or a proof is false."""
-    check_votes(trusted, checkpoint, signed)
+    voters = _voters(trusted, checkpoint, signed)
     totals: Totals | None = None
     stakes: dict[Address, int] = {}
     sessions: dict[Address, Address] = {}
@@ -156,7 +173,7 @@ def advance(
             f"under checkpoint {checkpoint.tick} of slot {checkpoint.slot} stands a ledger of "
             f"slot {totals.slot} with {len(stakes)} stakes",
         )
-    return Trusted(
+    new = Trusted(
         trusted.network,
         checkpoint.tick,
         checkpoint.slot,
@@ -165,3 +182,11 @@ def advance(
         tuple(sorted(stakes.items())),
         tuple(sorted(sessions.items())),
     )
+    weight = _weight(voters, trusted)
+    by_old = trusted.bonded and 3 * weight >= 2 * trusted.bonded
+    by_both = (
+        3 * weight > trusted.bonded and new.bonded and 3 * _weight(voters, new) >= 2 * new.bonded
+    )
+    if not (by_old or by_both):
+        raise _too_light(checkpoint, weight, trusted)
+    return new

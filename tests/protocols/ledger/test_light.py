@@ -61,7 +61,7 @@ def test_it_follows_stakes_as_they_change() -> None:
     assert trusted.stake(STAKERS[0].address) == 0, "what is on its way out does not count"
     # From here on the old stakers alone are not enough.
     with pytest.raises(Invalid, match="less than two thirds"):
-        advance(trusted, ledger.checkpoint(1, STAKERS), (), verify_ed25519)
+        advance(trusted, ledger.checkpoint(1, STAKERS), proofs_of(ledger.state), verify_ed25519)
     trusted = step(trusted, ledger, STAKERS[1:] + [RICH])
     assert (trusted.tick, trusted.slot) == (2, ledger.state.totals().slot - 1)
 
@@ -75,6 +75,21 @@ def test_a_frozen_stake_weighs_nothing() -> None:
     tx = ledger.checkpoint(1, STAKERS)
     trusted = advance(at_genesis(ledger.network), tx, proofs_of(ledger.state), verify_ed25519)
     assert (trusted.stake(liar), trusted.bonded) == (0, 3 * STAKE)
+
+
+def test_after_a_slashing_a_third_of_the_old_and_two_thirds_of_the_new_stake_do() -> None:
+    ledger = Ledger()
+    trusted = at_genesis(ledger.network)
+    frozen = ledger.state.trie
+    for key in STAKERS[:2]:
+        frozen = frozen.put(b"\2" + key.address, Bond(STAKE, 0, True).encode())
+    totals = replace(ledger.state.totals(), bonded=2 * STAKE)
+    ledger.state = State(frozen.put(b"\0", totals.encode()))
+    half = ledger.checkpoint(1, STAKERS[2:])
+    assert advance(trusted, half, proofs_of(ledger.state), verify_ed25519).bonded == 2 * STAKE
+    for few in (STAKERS[:2], STAKERS[2:3]):
+        with pytest.raises(Invalid, match="less than two thirds"):
+            advance(trusted, ledger.checkpoint(1, few), proofs_of(ledger.state), verify_ed25519)
 
 
 def test_a_session_key_votes_for_its_account_once() -> None:
