@@ -65,6 +65,20 @@ def test_sqlite_module() -> None:
     assert aos.lua(source) == "6:x,y,z"
 
 
+def test_llama_module() -> None:
+    """It loads and answers; weights would come from AO's file extension, which is not here."""
+    aos = Aos(make_aos_engine(), "llama", memory_max=2 << 30)
+    assert aos.boot.status == Status.OK
+    assert aos.lua("return 1 + 1") == "2"
+    source = """local names = {} for name in pairs(require("llama")) do names[#names + 1] = name end
+    table.sort(names) return table.concat(names, " ")"""
+    assert aos.lua(source) == "add load next run set_prompt stop"
+    root = aos.session.state_root()
+    assert aos.send("Eval", "return require('llama').load('/data/none')").status == Status.TRAP
+    assert aos.session.state_root() == root
+    assert aos.lua("return 6 * 7") == "42"
+
+
 def test_same_log_same_root_across_threads_and_grouping(name: str) -> None:
     engine = make_aos_engine()
     outcomes: list[tuple[object, ...]] = []
