@@ -145,7 +145,7 @@ class _Challenge:
         for _ in range(QUESTIONS):
             question = owner.item(self._process, Type="Message", Action="Balances")
             await owner.submit(question)
-            if self._options.lie is not None:
+            if self._options.lie not in (None, "withhold"):
                 await self._ask_liar(question.id)
 
     async def _ask_liar(self, message: ItemId) -> None:

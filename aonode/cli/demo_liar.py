@@ -42,7 +42,9 @@ async def run_liar(root: Path, *, lie: str, aos: bool, quiet: bool) -> tuple[dic
             assert node.process is not None, "local_network has started it"
             url = next(iter(node.urls.values()))
             show.say(f"  {node.name:7} pid {node.process.pid:<7} {url}  staked")
-        demo = LiarDemo(local, chosen, show, env, liar=LIAR, lie=lie, signer=signer, module=module)
+        demo = LiarDemo(
+            root, local, chosen, show, env, liar=LIAR, lie=lie, signer=signer, module=module
+        )
         caught = await demo.run()
     show.title("Summary")
     for name, value in asdict(caught).items():

@@ -6,32 +6,41 @@ the nodes' own ports; nothing of it is decided by the demo.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import trio
 
+from aonode.acceptance import Acceptance, Mode
+from aonode.accepting import Accepting
 from aonode.asking import Asker
 from aonode.client import Client
 from aonode.crypto.signers import Ed25519Signer
 from aonode.demo.show import Show
 from aonode.demo.workload import Workload, balances_of
 from aonode.env import Env
+from aonode.exposure import ExposureFile
 from aonode.http_transport import http_client
+from aonode.ledger_client import LedgerClient
 from aonode.local_network import LocalNetwork
+from aonode.verify_result import VerifiedResult
 from protocols.errors import Invalid, Reason
-from protocols.ids import ItemId, ProcessId, address_of, b64url, unb64url
+from protocols.ids import ItemId, ProcessId, address_of, b64url
+from protocols.ledger.light import at_genesis
 from protocols.wire.item import Item
 from protocols.wire.outcome import Status
 
-POLL_S = 0.1
+POLL_S = 0.05
 DEADLINE_S = 240.0
 """Longest from the lie to the burnt stake on every node: a demand window and its checkpoints."""
 FUNDED = 5
-QUESTIONS = 3
-"""Asked one after another, so that one at least is not the last slot of its segment."""
+QUESTIONS_MAX = 3
+"""One of them at least is not the last slot of its segment."""
 BUNDLE_ITEMS = 16
+LINE_WIDTH = 120
 TOLD = ("verdict", "frozen", "burnt", "expired")
 """Notes of the ledger worth a line."""
 STEPS = ("Evidence-Commit", "Evidence-Part", "Evidence-Reveal", "Demand", "Reply")
@@ -68,10 +77,12 @@ class Caught:
 
 
 class LiarDemo:
-    """One run against a network in which the node `liar` lies."""
+    """One run against a network in which the node `liar` lies. The client keeps its files in
+    `root`."""
 
     def __init__(
         self,
+        root: Path,
         local: LocalNetwork,
         workload: Workload,
         show: Show,
@@ -96,8 +107,14 @@ class LiarDemo:
         self._watchers = {name: url for name, url in cus.items() if name != liar}
         self._honest = self._client(list(self._watchers.values()))
         self._fooled = self._client([cus[liar]])
-        self._careful = self._client(list(cus.values()))
-        self._start = 0.0
+        self._accepting = Accepting(
+            self._client(list(cus.values())),
+            LedgerClient(local.network, self._asker, [*self._watchers.values()]),
+            at_genesis(local.network),
+            ExposureFile(root, local.network.id),
+        )
+        self._start = trio.current_time()
+        self._burnt = trio.Event()
         self._told: set[tuple[Any, ...]] = set()
         self.caught = Caught(lie)
 
@@ -114,18 +131,18 @@ class LiarDemo:
 
     async def run(self) -> Caught:
         """Raises Invalid if something is wrong that is not the lie, or nothing comes of it."""
-        async with self._http:
-            process = await self._spawn()
-            for _ in range(QUESTIONS):
-                await self._ask(process)
-            await self._fill_block(process)
+        async with self._http, trio.open_nursery() as nursery:
             with trio.move_on_after(DEADLINE_S) as deadline:
-                await self._watch()
+                process = await self._spawn()
+                nursery.start_soon(self._tell)
+                message = await self._questions(process)
+                await self._fill_block(process)
+                await self._burnt.wait()
                 await self._compare()
-            if deadline.cancelled_caught:
-                raise Invalid(
-                    Reason.TIMEOUT, f"the lie is not punished after {DEADLINE_S:g} s; {self._told}"
-                )
+                await self._ask_again(process, message)
+            nursery.cancel_scope.cancel()
+        if deadline.cancelled_caught:
+            raise Invalid(Reason.TIMEOUT, f"the lie is not punished after {DEADLINE_S:g} s")
         return self.caught
 
     # The lie
@@ -151,45 +168,74 @@ class LiarDemo:
         if status is not Status.OK:
             raise Invalid(Reason.MISMATCH, f"the set-up ended as {status.name}: {error}")
 
-    async def _ask(self, process: ProcessId) -> None:
-        """One question for all balances: what the honest units say, what the liar says, and what
-        a client hears that asks them all."""
-        message = await self._honest.send(process, self._workload.balances)
-        right = await self._honest.result(process, message, quorum=len(self._watchers))
-        self._start = self._start or trio.current_time()
-        self._show.title(f"Slot {right.nonce}: what are the balances?")
-        names = " and ".join(self._watchers)
-        self._show.say(f"  {names:12} {_held(balances_of(right))}")
+    async def _questions(self, process: ProcessId) -> ItemId:
+        """Ask for all balances until the liar does not say the truth; that question."""
+        for _ in range(QUESTIONS_MAX):
+            message = await self._honest.send(process, self._workload.balances)
+            right = await self._honest.result(process, message, quorum=len(self._watchers))
+            self._show.title(f"Slot {right.nonce}: what are the balances?")
+            names = " and ".join(self._watchers)
+            self._show.say(f"  {names:12} {_held(balances_of(right))}")
+            if await self._is_lied_to(process, message, right):
+                return message
+        raise Invalid(Reason.MISMATCH, f"{self._liar} told the truth {QUESTIONS_MAX} times")
+
+    async def _is_lied_to(self, process: ProcessId, message: ItemId, right: VerifiedResult) -> bool:
+        """Ask the liar alone, then all at once as somebody does who has money to lose."""
+        self._start = trio.current_time()
         try:
             told = await self._fooled.result(process, message)
-            self._show.say(f"  {self._liar:12} {_held(balances_of(told))}")
-            said = told.raw != right.raw
-        except Invalid as refused:
-            self._show.say(f"  {self._liar:12} does not verify: {refused.detail}")
-            said = True
-        if not said:
-            return
-        try:
-            await self._careful.result(process, message, quorum=len(self._watchers) + 1)
         except Invalid as refused:
             self.caught.warned = True
-            self._show.say(f"  a client that asks all is warned: {refused.detail}")
-        await self._hand_over(message)
+            self._show.say(f"  {self._liar:12} {self._named(refused.detail)}")
+        else:
+            self._show.say(f"  {self._liar:12} {_held(balances_of(told))}")
+            if told.raw == right.raw:
+                return False
+        acceptance = await self._accept(process, message)
+        self.caught.warned |= bool(acceptance.disagree)
+        return True
 
-    async def _hand_over(self, message: ItemId) -> None:
-        """The client gives the liar's receipt to those who watch: it may be all there is."""
-        answer = await self._asker.get(f"{self._fooled.cu_urls[0]}/proof/{b64url(message)}")
-        statement = unb64url(str(answer["receipt"]))
-        for name, url in self._watchers.items():
-            told = await self._asker.post(f"{url}/challenges", statement)
-            self._show.say(f"  the client hands its receipt to {name}: {told['kind']} taken")
+    async def _accept(self, process: ProcessId, message: ItemId) -> Acceptance:
+        """What a client does before it relies on a result: count the stakes behind it. If its
+        signers disagree it hands what they signed to every watcher it knows."""
+        asked = 2
+        acceptance, _ = await self._accepting.judge(
+            process, message, Mode.SOFT, quorum=asked, value=0
+        )
+        said = "accepts" if acceptance.accepted else "refuses"
+        units = ", ".join(self._named(b64url(each.receipt.cu)) for each in acceptance.counted)
+        behind = f" {units} with {acceptance.at_risk} at risk" if units else ""
+        self._show.say(f"  a client that asks all, quorum {asked}, {said}:{behind}")
+        for why in (*acceptance.reasons, *acceptance.warnings):
+            self._show.say(f"    {textwrap.shorten(self._named(why), LINE_WIDTH)}")
+        handed = acceptance.handed_over
+        takers = sorted({str(url) for given in handed for url in given["taken_by"]})
+        if handed:
+            names = ", ".join(map(self._named, takers))
+            self._show.say(f"    {len(handed)} receipts handed to the watchers {names}")
+        return acceptance
+
+    async def _ask_again(self, process: ProcessId, message: ItemId) -> None:
+        """The same question, once a checkpoint after the verdict is final: the liar's word counts
+        for nothing any more."""
+        self._show.title("The client asks again")
+        while True:
+            try:
+                acceptance = await self._accept(process, message)
+            except Invalid as early:
+                self._show.say(f"  not yet: {early.detail}")
+            else:
+                if acceptance.accepted:
+                    return
+            await trio.sleep(self._local.network.parameters.tick_ms / 1000)
 
     async def _fill_block(self, process: ProcessId) -> None:
         """Reach the end of a proof block, where units state all its slots with one signature."""
         recipient = b64url(address_of(b"account 0"))
         tags = self._workload.transfer(recipient, 1)
         count = self._local.network.parameters.proof_every
-        self._show.title(f"{count} more transfers: the units seal a proof block")
+        self._say("client", f"sends {count} more transfers: the units seal a proof block")
         for start in range(0, count, BUNDLE_ITEMS):
             items = [
                 self._honest.message(process, tags) for _ in range(start, start + BUNDLE_ITEMS)
@@ -198,12 +244,11 @@ class LiarDemo:
 
     # What becomes of it
 
-    async def _watch(self) -> None:
-        """Tell what watchers and ledger say, until the liar's stake is burnt."""
-        self._show.title("What becomes of it; seconds since the wrong answer")
+    async def _tell(self) -> None:
+        """Tell what watchers and ledger say as it happens, until the liar's stake is burnt."""
         address = b64url(address_of(self._local.nodes[self._liar].key))
         slot = 0
-        while True:
+        while not self._burnt.is_set():
             for name, url in self._watchers.items():
                 for case in (await self._asker.get(f"{url}/challenges"))["challenges"]:
                     self._tell_case(name, case)
@@ -218,7 +263,7 @@ class LiarDemo:
             if mine and mine[0]["burnt_tick"] is not None:
                 self.caught.seconds_to_burn = self._since()
                 self.caught.burnt = mine[0]["amount"]
-                return
+                self._burnt.set()
             await trio.sleep(POLL_S)
 
     def _tell_case(self, name: str, case: dict[str, Any]) -> None:
@@ -229,19 +274,19 @@ class LiarDemo:
         if key not in self._told:
             self._told.add(key)
             shown = f", {size} bytes of evidence" if size else ""
-            self._say(name, f"{case['stage']}{shown}: {case.get('reason', '')}")
+            what = f"{case['kind']} of {self._named(case['unit'])}"
+            why = f": {self._named(case['why'])}" if case["why"] else ""
+            self._say(name, f"{what} is {case['stage']}{shown}{why}")
 
     def _tell_slot(self, row: dict[str, Any]) -> None:
         notes = [note for note in row["notes"] if note["kind"] in TOLD]
         if row["action"] in STEPS:
             refused = [note for note in row["notes"] if note["kind"] == "refused"]
             why = f", refused: {refused[0]['detail']}" if refused else ""
-            sender = self._name(row["sender"])
+            sender = self._named(row["sender"])
             self._say("ledger", f"slot {row['slot']}: {row['action']} by {sender}{why}")
         for note in notes:
-            detail = note["detail"]
-            for name, node in self._local.nodes.items():
-                detail = detail.replace(b64url(address_of(node.key)), name)
+            detail = self._named(note["detail"])
             self._say("ledger", f"slot {row['slot']}: {note['kind']}: {detail}")
 
     def _say(self, where: str, what: str) -> None:
@@ -250,11 +295,12 @@ class LiarDemo:
     def _since(self) -> float:
         return round(trio.current_time() - self._start, 1)
 
-    def _name(self, address: str) -> str:
+    def _named(self, text: str) -> str:
+        """Keys, addresses and ports of nodes as their names."""
         for name, node in self._local.nodes.items():
-            if b64url(address_of(node.key)) == address:
-                return name
-        return address
+            text = text.replace(self._urls[name], name).replace(b64url(node.key), name)
+            text = text.replace(b64url(address_of(node.key)), name)
+        return text
 
     async def _compare(self) -> None:
         """Read every node's own port until all show the same slot; then all must be the same."""
@@ -275,9 +321,9 @@ class LiarDemo:
         first = seen["mu"]
         self.caught.verdicts_equal = all(each == first for each in seen.values())
         for name, (_, root, cases) in seen.items():
-            slashed = ", ".join(self._name(case["account"]) for case in cases)
+            slashed = ", ".join(self._named(case["account"]) for case in cases)
             self._show.say(f"  {name:7} slot {slot}  root {root}  slashed: {slashed}")
-        self.caught.slashed_units = [self._name(case["account"]) for case in first[2]]
+        self.caught.slashed_units = [self._named(case["account"]) for case in first[2]]
         self.caught.honest_slashed = sum(name != self._liar for name in self.caught.slashed_units)
 
 

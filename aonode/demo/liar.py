@@ -3,7 +3,7 @@
     balance   a wrong balance, stated to all, and a wrong state from then on
     undo      a wrong output in the middle of a segment; the state is right again at its border
     receipt   a signed wrong result for whoever asks for it, and no state proof at all
-    withhold  as balance, and its leaf hashes are given to nobody
+    withhold  as balance, in state proofs only: it gives nobody a receipt or a leaf hash
     refused   a slot it does not care to run, signed with a status that is none
 
 `python -m aonode.demo.liar --lie balance --config FILE` runs such a node. Every lie is about
@@ -28,6 +28,7 @@ from aonode.ports import Signer, Wire
 from aonode.roles.runner import Machine
 from protocols import domains
 from protocols.codec import digest
+from protocols.errors import Invalid, Reason
 from protocols.ids import NodeKey, ProcessId
 from protocols.machine.effects import Effect, Event, Publish
 from protocols.network import Network
@@ -76,7 +77,7 @@ class Liar(Adversary):
         self._forger: Forger | None = None
 
     def parts(self, parts: Parts) -> Parts:
-        """Withheld leaves: nobody serves them."""
+        """Peers get neither leaf hashes nor receipts of who withholds them."""
         return replace(parts, wire=_Silent(parts.wire)) if self._lie == "withhold" else parts
 
     def machine(self, name: str, machine: Machine) -> Machine:
@@ -91,8 +92,10 @@ class Liar(Adversary):
         return self._forger
 
     def compute(self, api: ComputeApi) -> ComputeApi:
-        """The lie that only those hear who ask."""
-        return _TwoFaced(api, self._private) if self._lie == "receipt" else api
+        """The lie that only those hear who ask; or nothing for anybody."""
+        if self._lie == "receipt":
+            return _TwoFaced(api, self._private)
+        return _TwoFaced(api, _kept_back) if self._lie == "withhold" else api
 
     def _bend(self, slot: Slot, leaf: Leaf, raw: bytes) -> tuple[Leaf, bytes]:
         asked = slot.message.first("Action") in QUESTIONS
@@ -119,6 +122,10 @@ class Liar(Adversary):
         draft = replace(receipt, leaf=leaf, mmr_root=before.append(leaf.hash()).root())
         signed = draft.signed(self._signer.sign(draft.signing_bytes()))
         return replace(row, raw=raw, receipt=signed.encode())
+
+
+def _kept_back(row: EvaluatedSlot) -> EvaluatedSlot:
+    raise Invalid(Reason.UNAVAILABLE, f"slot {row.nonce} is nobody's business")
 
 
 class _Mute:
@@ -161,13 +168,14 @@ class _TwoFaced:
 
 
 class _Silent:
-    """A wire that answers requests for leaves with nothing."""
+    """A wire that answers requests for leaf hashes and receipts with nothing."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
     def serve(self, protocol: Protocol, handler: Any) -> None:
-        self._wire.serve(protocol, _nothing if protocol is Protocol.LEAVES else handler)
+        withheld = protocol in (Protocol.LEAVES, Protocol.RESULT)
+        self._wire.serve(protocol, _nothing if withheld else handler)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._wire, name)
