@@ -36,21 +36,28 @@ def list_(access: Access, as_json: bool) -> None:
     """Verdicts on the ledger, and what the watchers that are asked are at."""
 
     async def ask(client: Any) -> dict[str, Any]:
-        verdicts = (await client.ask("/ledger/cases"))["cases"]
-        found: dict[str, Any] = {}
-        for _, answer in await client.ask_all("/challenges"):
-            for row in answer["challenges"]:
-                found.setdefault(row.get("statement", str(row)), row)
-        return {"verdicts": verdicts, "challenges": list(found.values())}
+        ledger = await client.ask("/ledger/cases")
+        names = ("cases", "fines", "unhosted")
+        found = [
+            {"watcher": url, **row}
+            for url, answer in await client.ask_all("/challenges")
+            for row in answer["challenges"]
+        ]
+        return {**{name: ledger[name] for name in names}, "challenges": found}
 
     told = with_ledger(access, ask)
     lines = [
         f"verdict  {row['account']}  {row['reason']}  "
         + ("frozen" if row["burnt_tick"] is None else f"slashed at tick {row['burnt_tick']}")
-        for row in told["verdicts"]
+        for row in told["cases"]
     ]
     lines += [
-        "challenge  " + "  ".join(f"{key} {value}" for key, value in row.items())
+        f"fine     {row['account']}  {row['reason']}  {row['amount']} base units"
+        for row in told["fines"]
+    ]
+    lines += [f"unhosted {row['process']}  {row['fault']}" for row in told["unhosted"]]
+    lines += [
+        f"{row['watcher']}  {row['statement']}  {row.get('stage', '')}  {row.get('why', '')}"
         for row in told["challenges"]
     ]
     emit(told, as_json=as_json, text="\n".join(lines) or "nobody is accused of anything")

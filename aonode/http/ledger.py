@@ -27,10 +27,12 @@ from protocols.ledger.entries import (
     Case,
     Demanded,
     Entry,
+    Fine,
     Registered,
     Session,
     Totals,
     Unbonding,
+    Unhosted,
 )
 from protocols.ledger.state import State
 from protocols.machine.events import FoldedSlot
@@ -102,11 +104,21 @@ class _Ledger:
         return json_response({"slot": state.totals().slot, "units": rows})
 
     async def cases(self, request: Request) -> Response:
-        """Verdicts that froze a stake."""
+        """Verdicts: `cases` froze a whole stake, `fines` took a share of one, `unhosted` are logs
+        that their scheduler may keep no longer."""
         _, ledger = ledger_of(self._node)
         state = ledger.state()
-        rows = [{"account": b64url(key), **entry_json(case)} for key, case in _cases(state)]
-        return json_response({"slot": state.totals().slot, "cases": rows})
+        cases = [{"account": b64url(key), **entry_json(case)} for key, case in _cases(state)]
+        fines = [
+            {"account": b64url(key[:32]), "offence": b64url(key[32:]), **entry_json(fine)}
+            for key, fine in _some(state.all(Fine))
+        ]
+        unhosted = [
+            {"process": b64url(key), **entry_json(entry)}
+            for key, entry in _some(state.all(Unhosted))
+        ]
+        found = {"cases": cases, "fines": fines, "unhosted": unhosted}
+        return json_response({"slot": state.totals().slot, **found})
 
     async def demands(self, request: Request) -> Response:
         """Demands that are made and not over."""

@@ -10,7 +10,8 @@ import trio
 from aonode.api import HeardProof
 from aonode.crypto.signers import Ed25519Signer
 from protocols.errors import Invalid, Reason
-from protocols.ids import ProcessId, b64url
+from protocols.ids import Address, ProcessId, b64url
+from protocols.ledger.entries import Demanded
 from protocols.ledger.process import transaction_item, unsigned_ledger
 from protocols.ledger.state import State
 from protocols.machine.events import FoldedSlot
@@ -45,6 +46,20 @@ def with_ledger(world: FakeNetwork, parameters: Parameters | None = None) -> Net
 
 def key_of(one: Ed25519Signer) -> Key:
     return Key(one.key, one.seed + one.key)
+
+
+def open_demand(accused: Address, *, deadline: int) -> Demanded:
+    """Somebody demands something, for no bond."""
+    return Demanded(
+        demander=Address(bytes(32)),
+        accused=accused,
+        kind=0,
+        subject=b"",
+        bond=0,
+        deadline=deadline,
+        answered=False,
+        slot=0,
+    )
 
 
 class FakeLedger:

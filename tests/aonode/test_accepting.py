@@ -27,7 +27,14 @@ from protocols.ledger.state import State
 from protocols.wire.evidence import statement_id
 from protocols.wire.ledger_tx import Unbond
 from protocols.wire.proof import Receipt, StateProof
-from tests.aonode.fake_ledger import STAKE, FakeLedger, FakeProofs, FakeWatcher, with_ledger
+from tests.aonode.fake_ledger import (
+    STAKE,
+    FakeLedger,
+    FakeProofs,
+    FakeWatcher,
+    open_demand,
+    with_ledger,
+)
 from tests.aonode.fakes import FakeNetwork, FakeNode, other_outcome, signer, spawned
 
 BURNT = STAKE * 7500 // 10_000
@@ -355,7 +362,7 @@ async def test_an_open_demand_holds_it_up(world: World) -> None:
     for number in range(3):
         await world.publish(await world.proof(number, 0, 5), tick=1)
     accused = world.fake.computes[0].address
-    demand = Demanded(Address(bytes(32)), accused, 0, b"", 0, 99, False)
+    demand = open_demand(accused, deadline=99)
     ledger = world.ledger.fold
     ledger.state = State(
         ledger.state.trie.put(bytes((Demanded.KIND,)) + b"d" * 32, demand.encode())

@@ -13,8 +13,8 @@ from aonode.http.challenges import ACCUSATION_BYTES_MAX
 from aonode.http.ledger import PROVE_MAX
 from protocols.accumulator import Mmr
 from protocols.ids import ItemId, b64url, unb64url
-from protocols.ledger.entries import Account, Bond, Case, Totals
-from protocols.ledger.state import check_entry
+from protocols.ledger.entries import Account, Bond, Case, Demanded, Fine, Totals, Unhosted
+from protocols.ledger.state import State, check_entry
 from protocols.ledger.trie import EntryProof
 from protocols.wire.evidence import statement_id
 from protocols.wire.item import decode_item
@@ -27,6 +27,7 @@ from tests.aonode.fake_ledger import (
     FakeLedger,
     FakeProofs,
     FakeWatcher,
+    open_demand,
     with_ledger,
 )
 from tests.aonode.fakes import NOW_MS, FakeNetwork, FakeNode, signer, spawned
@@ -118,6 +119,33 @@ async def test_cases_name_whose_stake_is_frozen(world: World) -> None:
     )
     told = await world.get(f"/ledger/account/{b64url(accused)}")
     assert told["case"]["evidence"] == b64url(b"e" * 32)
+
+
+async def test_fines_and_logs_without_a_host_are_shown(world: World) -> None:
+    accused = world.fake.scheduler.address
+    fine = Fine(3, "a slot was not published", b"d" * 32, None, None, 7, None)
+    gone = Unhosted(accused, "unpublished", 3, None, None)
+    trie = world.ledger.fold.state.trie
+    trie = trie.put(bytes((Fine.KIND,)) + accused + b"o" * 32, fine.encode())
+    trie = trie.put(bytes((Unhosted.KIND,)) + b"p" * 32, gone.encode())
+    world.ledger.fold.state = State(trie)
+    told = await world.get("/ledger/cases")
+    (row,) = told["fines"]
+    assert (row["account"], row["offence"]) == (b64url(accused), b64url(b"o" * 32))
+    assert (row["amount"], row["burnt_tick"]) == (7, None)
+    (log,) = told["unhosted"]
+    assert (log["process"], log["scheduler"]) == (b64url(b"p" * 32), b64url(accused))
+
+
+async def test_open_demands_are_listed(world: World) -> None:
+    accused = world.fake.computes[1].address
+    demand = open_demand(accused, deadline=9)
+    trie = world.ledger.fold.state.trie
+    trie = trie.put(bytes((Demanded.KIND,)) + b"d" * 32, demand.encode())
+    world.ledger.fold.state = State(trie)
+    (row,) = (await world.get("/ledger/demands"))["demands"]
+    assert (row["id"], row["accused"]) == (b64url(b"d" * 32), b64url(accused))
+    assert (row["answered"], row["deadline"]) == (False, 9)
 
 
 async def test_notes_of_slots(world: World) -> None:
