@@ -67,7 +67,7 @@ from protocols.network import Network
 from protocols.wire.assignment import Chain, Slot
 from protocols.wire.item import Item
 
-FOLD_SLOTS_MAX = 64
+FOLD_SLOTS_MAX = 16
 """Slots folded at one go; then other events have their turn."""
 SNAPSHOT_SLOTS = 256
 """Between two states that are kept: as much is folded again after a restart, or more."""

@@ -85,19 +85,15 @@ def test_a_node_from_init_to_log_verify(shell: Shell) -> None:
         assert "insufficient balance" in shell("result", process, broke)
         assert "quorum of 2 of 1" in shell("result", process, message, "--quorum", "2", code=2)
         status = json.loads(shell("status", "--json"))
-        assert (status["processes"], status["ready"]) == (1, True)
+        assert (status["processes"], status["ready"]) == (2, True), "the ledger is the other one"
         assert "in use" in shell("log", "verify", code=3)
     finally:
         shell.stop(node)
     assert "no node runs" in shell("status", code=6)
     checked = json.loads(shell("log", "verify", "--replay", "--json"))
-    assert checked == {
-        "processes": 1,
-        "slots": 3,
-        "receipts": 3,
-        "replayed": 3,
-        "verified": True,
-    }
+    folded = status["machines"]["ledger"]["slot"] + 1
+    assert checked.pop("slots") >= 3 + folded
+    assert checked == {"processes": 2, "receipts": 3, "replayed": 3, "verified": True}
     # What was there before the restart is there after it, and the node goes on.
     node = shell.start()
     try:
