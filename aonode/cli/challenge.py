@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from aonode.accept.saved import statements_in
 from aonode.cli.shared import (
     Access,
     Exit,
@@ -19,7 +20,6 @@ from aonode.cli.shared import (
     refusals_exit,
     with_ledger,
 )
-from aonode.saved import statements_in
 from protocols.ids import b64url
 
 

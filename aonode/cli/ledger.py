@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from aonode.amounts import base_units, tokens
+from aonode.accept.amounts import base_units, tokens
 from aonode.cli.shared import (
     DATA_DIR,
     NETWORK_FILE,

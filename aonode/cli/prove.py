@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from aonode.accept.prove import Prover
+from aonode.accept.saved import read_document
 from aonode.cli.shared import (
     DATA_DIR,
     NETWORK_FILE,
@@ -17,8 +19,6 @@ from aonode.cli.shared import (
     refusals_exit,
 )
 from aonode.config import load_network
-from aonode.prove import Prover
-from aonode.saved import read_document
 
 MARKS = {True: "holds    ", False: "WRONG    ", None: "not shown"}
 

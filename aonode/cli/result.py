@@ -11,9 +11,13 @@ from typing import Any
 import click
 import trio
 
-from aonode.acceptance import Acceptance, Mode
-from aonode.accepting import Accepting
-from aonode.amounts import base_units, tokens
+from aonode.accept.amounts import base_units, tokens
+from aonode.accept.decision import Acceptance, Mode
+from aonode.accept.exposure import ExposureFile
+from aonode.accept.judge import Accepting
+from aonode.accept.ledger_client import LedgerClient
+from aonode.accept.saved import result_document, write_json
+from aonode.accept.trust_file import load_trusted, save_trusted
 from aonode.asking import Asker
 from aonode.cli.shared import (
     Access,
@@ -26,11 +30,7 @@ from aonode.cli.shared import (
     with_client,
 )
 from aonode.client import TIMEOUT_S, Client
-from aonode.exposure import ExposureFile
 from aonode.http_transport import http_client
-from aonode.ledger_client import LedgerClient
-from aonode.saved import result_document, write_json
-from aonode.trust_file import load_trusted, save_trusted
 from aonode.verify_result import Evidence, VerifiedResult
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, ProcessId, b64url

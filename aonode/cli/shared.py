@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import click
 import trio
 
+from aonode.accept.ledger_client import LedgerClient
 from aonode.asking import Asker
 from aonode.client import TIMEOUT_S, Client
 from aonode.config import load_network
@@ -25,7 +26,6 @@ from aonode.crypto.keys import load_wallet
 from aonode.crypto.signers import ItemSigner
 from aonode.env import ProductionEnv
 from aonode.http_transport import http_client
-from aonode.ledger_client import LedgerClient
 from aonode.running import Running, read_running
 from protocols.errors import Invalid, Reason
 from protocols.ids import parse_id

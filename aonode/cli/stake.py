@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from aonode.amounts import base_units, tokens
+from aonode.accept.amounts import base_units, tokens
 from aonode.cli.ledger import do
 from aonode.cli.shared import (
     Access,

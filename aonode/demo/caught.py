@@ -14,17 +14,17 @@ from typing import Any
 
 import trio
 
-from aonode.acceptance import Acceptance, Mode
-from aonode.accepting import Accepting
+from aonode.accept.decision import Acceptance, Mode
+from aonode.accept.exposure import ExposureFile
+from aonode.accept.judge import Accepting
+from aonode.accept.ledger_client import LedgerClient
 from aonode.asking import Asker
 from aonode.client import Client
 from aonode.crypto.signers import Ed25519Signer
 from aonode.demo.show import Show
 from aonode.demo.workload import Workload, balances_of
 from aonode.env import Env
-from aonode.exposure import ExposureFile
 from aonode.http_transport import http_client
-from aonode.ledger_client import LedgerClient
 from aonode.local_network import LocalNetwork
 from aonode.verify_result import VerifiedResult
 from protocols.errors import Invalid, Reason
@@ -36,11 +36,13 @@ from protocols.wire.outcome import Status
 POLL_S = 0.05
 DEADLINE_S = 240.0
 """Longest from the lie to the burnt stake on every node: a demand window and its checkpoints."""
-FUNDED = 5
+FUNDED = 10
+"""Enough for the question to come after the first segment: evidence then needs the live state."""
 QUESTIONS_MAX = 3
 """One of them at least is not the last slot of its segment."""
 BUNDLE_ITEMS = 16
 LINE_WIDTH = 120
+SHOWN_ACCOUNTS = 5
 TOLD = ("verdict", "frozen", "burnt", "expired")
 """Notes of the ledger worth a line."""
 STEPS = ("Evidence-Commit", "Evidence-Part", "Evidence-Reveal", "Demand", "Reply")
@@ -175,7 +177,7 @@ class LiarDemo:
             right = await self._honest.result(process, message, quorum=len(self._watchers))
             self._show.title(f"Slot {right.nonce}: what are the balances?")
             names = " and ".join(self._watchers)
-            self._show.say(f"  {names:12} {_held(balances_of(right))}")
+            self._show.say(f"  {names:12} {_held(balances_of(right), {})}")
             if await self._is_lied_to(process, message, right):
                 return message
         raise Invalid(Reason.MISMATCH, f"{self._liar} told the truth {QUESTIONS_MAX} times")
@@ -189,7 +191,8 @@ class LiarDemo:
             self.caught.warned = True
             self._show.say(f"  {self._liar:12} {self._named(refused.detail)}")
         else:
-            self._show.say(f"  {self._liar:12} {_held(balances_of(told))}")
+            said = _held(balances_of(told), balances_of(right))
+            self._show.say(f"  {self._liar:12} {said}")
             if told.raw == right.raw:
                 return False
         acceptance = await self._accept(process, message)
@@ -327,6 +330,8 @@ class LiarDemo:
         self.caught.honest_slashed = sum(name != self._liar for name in self.caught.slashed_units)
 
 
-def _held(balances: dict[str, int]) -> str:
-    """Balances in one short line."""
-    return "  ".join(f"{account[:6]}… {amount}" for account, amount in sorted(balances.items()))
+def _held(balances: dict[str, int], known: dict[str, int]) -> str:
+    """Balances in one short line: those that are not known first."""
+    order = sorted(balances.items(), key=lambda pair: (pair in known.items(), -pair[1], pair[0]))
+    shown = "  ".join(f"{account[:6]}… {amount}" for account, amount in order[:SHOWN_ACCOUNTS])
+    return f"{shown}  and {len(order) - SHOWN_ACCOUNTS} more"

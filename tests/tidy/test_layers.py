@@ -39,7 +39,7 @@ HOMES = {
 AONODE_ORDER = (
     "toml_files", "env", "ports", "config", "running", "api", "ops", "crypto", "verify_result",
     "store", "engine", "processes", "log_check", "net", "roles", "http", "http_transport",
-    "client", "node", "service", "local_network", "demo", "cli", "__main__",
+    "asking", "client", "accept", "node", "service", "local_network", "demo", "cli", "__main__",
 )  # fmt: skip
 """The parts of a node: each imports only parts that stand before it."""
 

@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from aonode import ledger_client
-from aonode.amounts import base_units, tokens
+from aonode.accept import ledger_client
+from aonode.accept.amounts import base_units, tokens
+from aonode.accept.ledger_client import LedgerClient
+from aonode.accept.saved import statements_in
 from aonode.asking import Asker
 from aonode.crypto.signers import EthereumSigner, ItemSigner
 from aonode.http import everywhere, messenger
-from aonode.ledger_client import LedgerClient
-from aonode.saved import statements_in
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, address_of, b64url
 from protocols.parameters import default_parameters, demo_parameters

@@ -5,7 +5,7 @@ stands behind other results, is at least the value at risk. Hard: each of them h
 result publicly in a state proof, and a whole challenge window has passed since on a final ledger.
 
 Two units with a stake that disagree end it: one of them is wrong, and which one, the ledger will
-say. Pure decisions; `aonode.accepting` asks the network.
+say. Pure decisions; `aonode.accept.judge` asks the network.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aonode.amounts import tokens
+from aonode.accept.amounts import tokens
 from aonode.verify_result import Evidence, VerifiedReceipt
 from protocols.ids import Address, b64url
 from protocols.ledger.light import Trusted

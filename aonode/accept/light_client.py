@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from aonode.accept.ledger_client import LedgerClient
 from aonode.crypto.verify import verify_ed25519
-from aonode.ledger_client import LedgerClient
 from protocols.errors import Invalid, Reason
 from protocols.ids import b64url, unb64url
 from protocols.ledger.entries import Entry, key_of

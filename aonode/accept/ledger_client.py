@@ -1,7 +1,7 @@
 """A client of the ledger: reads what nodes say of it, and brings transactions in.
 
 What is read here is what a node *says*. Where it must be true whoever says it, see
-`aonode.trust_file` and `protocols.ledger.light`.
+`aonode.accept.trust_file` and `protocols.ledger.light`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aonode.saved import read_document, write_json
+from aonode.accept.saved import read_document, write_json
 from protocols.errors import Invalid, Reason
 from protocols.ids import b64url, unb64url
 from protocols.ledger.light import TRUSTED_BYTES_MAX, Trusted, at_genesis

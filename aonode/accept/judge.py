@@ -1,4 +1,4 @@
-"""Asks several units and nodes what it takes to accept a result (`aonode.acceptance`)."""
+"""Asks several units and nodes what it takes to accept a result (`aonode.accept.decision`)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import trio
 
-from aonode.acceptance import Acceptance, Mode, Public, Said, count, harden, weigh
+from aonode.accept.decision import Acceptance, Mode, Public, Said, count, harden, weigh
+from aonode.accept.exposure import Entry, ExposureFile
+from aonode.accept.ledger_client import LedgerClient
+from aonode.accept.light_client import Final, follow
 from aonode.client import Client
 from aonode.crypto.verify import verify_ed25519
-from aonode.exposure import Entry, ExposureFile
-from aonode.ledger_client import LedgerClient
-from aonode.light_client import Final, follow
 from aonode.verify_result import Evidence, VerifiedReceipt, VerifiedResult
 from protocols.accumulator import Mmr
 from protocols.errors import Invalid, Reason

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import msgspec
 
-from aonode.saved import write_json
+from aonode.accept.saved import write_json
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NetworkId, ProcessId, b64url
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aonode.amounts import tokens
+from aonode.accept.amounts import tokens
+from aonode.accept.light_client import CHECKPOINT_BYTES_MAX
+from aonode.accept.saved import results_in
 from aonode.crypto.verify import verify_ed25519, verify_item
-from aonode.light_client import CHECKPOINT_BYTES_MAX
-from aonode.saved import results_in
 from aonode.verify_result import Evidence, VerifiedReceipt, Verifier
 from protocols.errors import Invalid, Reason
 from protocols.ids import NodeKey, ProcessId, b64url, parse_id, unb64url

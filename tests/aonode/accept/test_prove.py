@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import pytest
 
+from aonode.accept.prove import Prover
+from aonode.accept.saved import result_document
 from aonode.config import write_network
 from aonode.http import compute
-from aonode.prove import Prover
-from aonode.saved import result_document
 from aonode.verify_result import Evidence
 from protocols.errors import Invalid
 from protocols.ids import b64url, unb64url

@@ -9,14 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
-from aonode.acceptance import Acceptance, Mode
-from aonode.accepting import Accepting, holds_leaf
+from aonode.accept.decision import Acceptance, Mode
+from aonode.accept.exposure import Entry, ExposureFile
+from aonode.accept.judge import Accepting, holds_leaf
+from aonode.accept.ledger_client import LedgerClient
+from aonode.accept.trust_file import FILE, load_trusted, save_trusted
 from aonode.api import EvaluatedSlot, HeardProof
 from aonode.client import Client
-from aonode.exposure import Entry, ExposureFile
 from aonode.http import compute, messenger
-from aonode.ledger_client import LedgerClient
-from aonode.trust_file import FILE, load_trusted, save_trusted
 from aonode.verify_result import VerifiedResult
 from protocols.accumulator import Mmr
 from protocols.errors import Invalid, Reason
