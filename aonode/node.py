@@ -6,38 +6,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import trio
 
 from aonode.api import ComputeApi, LedgerApi, ProofsApi, WatcherApi
-from aonode.env import Env, TaskStatus
+from aonode.env import TaskStatus
 from aonode.net.admission import Admission, Arrivals
 from aonode.net.batcher import Batcher
 from aonode.net.own_streams import OwnStreams
-from aonode.net.statements import Statements
 from aonode.ops import log
 from aonode.ops.metrics import Metrics
-from aonode.ports import Door, Engine, Signer, Store, Verdict, Wire
-from aonode.roles.book import BookRole
+from aonode.ports import Door, Parts, Verdict
 from aonode.roles.compute import ComputeRole
-from aonode.roles.ledger import LedgerRole, LedgerViews
 from aonode.roles.messenger import MessengerRole
 from aonode.roles.modules import Modules
 from aonode.roles.release import Release
 from aonode.roles.replica import ReplicaRole
 from aonode.roles.runner import Hub, Machine, Runner, Stores
 from aonode.roles.scheduler import SchedulerRole
-from aonode.roles.segments import Segments
 from aonode.roles.sessions import Sessions
 from aonode.roles.units import Units
-from aonode.roles.watcher import WatcherRole, WatcherViews
+from aonode.roles.with_ledger import Around, WithLedger
 from protocols.errors import Invalid
 from protocols.ids import NodeKey, ProcessId, address_of, b64url
-from protocols.ledger.process import ledger_process
-from protocols.machine.book import Book
 from protocols.machine.delivery import Delivery
 from protocols.machine.effects import Event
 from protocols.machine.evaluation import Evaluation
@@ -45,43 +39,22 @@ from protocols.machine.events import (
     Evaluated,
     Extended,
     ForkFound,
-    ForkSeen,
     LedgerMoved,
     PeersChanged,
-    PostAsked,
-    ProofSealed,
     Scheduled,
-    StatementArrived,
     UnitSeen,
     VoteArrived,
 )
-from protocols.machine.ledger import Ledger
 from protocols.machine.replica import Replica
 from protocols.machine.slot_log import SlotLog
-from protocols.machine.watching import Watching
 from protocols.network import Network
 from protocols.trust import Verified
 from protocols.wire.item import Item
 from protocols.wire.topics import Protocol, Topic
 from protocols.wire.unit import UnitAnnouncement
 
-LEDGER_POLL_SECONDS = 1.0
-"""Between attempts to give the ledger its slot 0."""
 PEERS_POLL_SECONDS = 0.25
 """How often the wire's connections are compared with what the machines were told."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """A node's ports. Stores are open and owned by the node from here on."""
-
-    env: Env
-    wire: Wire
-    db: Store
-    sign_once: Store
-    signer: Signer
-    engine: Engine | None
-    """None for a node without the compute role on a network without a ledger."""
 
 
 class Adversary:
@@ -147,7 +120,7 @@ class Node:
         self.scheduler: SchedulerRole | None = None
         self.messenger: MessengerRole | None = None
         self.compute: ComputeRole | None = None
-        self._ledger: LedgerRole | None = None
+        self._with_ledger: WithLedger | None = None
         self.ledger: LedgerApi | None = None
         self.watcher: WatcherApi | None = None
         self.proofs: ProofsApi | None = None
@@ -161,18 +134,17 @@ class Node:
         )
         self._build_replica()
         self._modules = Modules(wire=parts.wire, replica=self.replica, admission=self._admission)
-        self._segments = self._build_segments() if network.ledger is not None else None
         if network.ledger is not None:
-            self._build_ledger(network.ledger)
-            self._build_book()
+            self._with_ledger = self._build_with_ledger(network.ledger)
         if "scheduler" in roles:
             self._build_scheduler(sole_copy)
         if "compute" in roles:
             self._build_compute()
         if "messenger" in roles:
             self._build_messenger()
-        if network.ledger is not None:
-            self._build_watcher(audit_share)
+        if self._with_ledger is not None:
+            self._with_ledger.build_watcher(self.compute, self.scheduler, audit_share)
+            self.watcher = self._with_ledger.watcher
         self._connect_wire()
 
     # Composition: one machine, one adapter, one runner each
@@ -200,61 +172,21 @@ class Node:
         self._release.translators[Protocol.LOG] = self._admission.log_arrived
         self.replica.serve(self._parts.wire)
 
-    def _build_book(self) -> None:
-        machine = Book(key=self.key, network=self.network.id)
-        role = BookRole(machine=machine, db=self._parts.db)
-        role.recover(self.replica.forks())
-        self.proofs = self._book = role
-        runner = self._runner("book", machine, LedgerMoved, ProofSealed, VoteArrived, ForkFound)
-        role.serve(self._parts.wire)
-        statements = Statements(
-            env=self._parts.env,
+    def _build_with_ledger(self, ledger: ProcessId) -> WithLedger:
+        around = Around(
             network=self.network,
-            book=machine,
-            heard=runner.post,
-            refuse=self._admission.refuse,
-        )
-        self._subscribe(Topic.PROOFS, statements.proofs_door)
-        self._subscribe(Topic.ALARMS, statements.alarms_door)
-        self._release.translators[Protocol.ITEM] = statements.assignment_arrived
-        self._release.translators[Protocol.LEAVES] = statements.leaves_arrived
-        self._release.translators[Protocol.PROOFS] = statements.proofs_arrived
-
-    def _build_segments(self) -> Segments:
-        parts = self._parts
-        assert parts.engine is not None, "verdicts of the ledger need an engine"
-        segments = Segments(
-            env=parts.env,
-            engine=parts.engine,
-            parameters=self.network.parameters,
+            roles=self.roles,
+            parts=self._parts,
             replica=self.replica,
-            fetch_module=self._modules.fetch,
+            admission=self._admission,
+            release=self._release,
+            modules=self._modules,
+            make_runner=self._runner,
+            subscribe=self._subscribe,
         )
-        self._release.run_segment = segments.run_segment
-        self._release.audit = segments.audit
-        return segments
-
-    def _build_ledger(self, ledger: ProcessId) -> None:
-        parts = self._parts
-        machine = Ledger(
-            network=self.network,
-            key=parts.signer.key,
-            sign=parts.signer.sign,
-            views=LedgerViews(ledger, self.replica).views(),
-        )
-        role = self.ledger = self._ledger = LedgerRole(
-            machine=machine,
-            db=parts.db,
-            sign_once=parts.sign_once,
-            replica=self.replica,
-            parameters=self.network.parameters,
-        )
-        role.recover()
-        role.runner = self._runner(
-            "ledger", machine, Extended, VoteArrived, PostAsked, PeersChanged, UnitSeen
-        )
-        self._release.observers[LedgerMoved] = self._ledger_moved
-        self._subscribe(Topic.VOTES, self._admission.votes_door)
+        made = WithLedger(around, ledger)
+        self.ledger, self.proofs = made.ledger, made.book
+        return made
 
     def _build_scheduler(self, sole_copy: bool) -> None:
         parts = self._parts
@@ -332,46 +264,6 @@ class Node:
         self._release.translators[Protocol.RESULT] = self._admission.receipts_arrived
         self._release.translators[Protocol.ASSIGN] = self._admission.assignment_arrived
 
-    def _build_watcher(self, audit_share: int) -> None:
-        """Every node answers demands; who evaluates or has the role watches as well."""
-        parts, network = self._parts, self.network
-        views = WatcherViews(
-            env=parts.env,
-            key=self.key,
-            network=network,
-            db=parts.db,
-            sign_once=parts.sign_once,
-            replica=self.replica,
-            book=self._book,
-            compute=self.compute,
-        )
-        watches = "compute" in self.roles or "watcher" in self.roles
-        machine = Watching(
-            network=network,
-            key=self.key,
-            sign=parts.signer.sign,
-            views=views.views(),
-            audit_share=audit_share,
-            watches=watches,
-        )
-        role = WatcherRole(machine=machine, db=parts.db, network=network)
-        role.recover()
-        role.runner = self._runner(
-            "watcher",
-            machine,
-            LedgerMoved,
-            StatementArrived,
-            VoteArrived,
-            Evaluated,
-            Extended,
-            ForkSeen,
-            PeersChanged,
-        )
-        if watches:
-            self.watcher = role
-            if translate := self._release.translators.get(Protocol.RESULT):
-                self._release.translators[Protocol.RESULT] = role.overhear(translate)
-
     def _connect_wire(self) -> None:
         self._subscribe(Topic.SLOTS, self._admission.slots_door)
         self._subscribe(Topic.UNITS, self._admission.units_door)
@@ -411,18 +303,12 @@ class Node:
         self.replica.extended(event)
         self.registry.slots_followed.inc(len(event.slots))
 
-    def _ledger_moved(self, event: Event) -> None:
-        assert isinstance(event, LedgerMoved)
-        assert self._ledger is not None, "only a ledger moves"
-        self._ledger.moved(event)
-        if self.scheduler is not None and self.network.ledger is not None:
-            self.scheduler.demanded(event.state, self.network.ledger)
-
     def _unit_heard(self, event: UnitSeen) -> None:
         self._post_to_listeners(event)
 
     def _vote_heard(self, event: VoteArrived) -> bool:
-        counts = self._ledger is not None and self._ledger.is_staked(event.vote.value.key)
+        assert self._with_ledger is not None, "votes are heard on a network with a ledger"
+        counts = self._with_ledger.ledger.is_staked(event.vote.value.key)
         if counts:
             self._post_to_listeners(event)
         return counts
@@ -442,8 +328,8 @@ class Node:
                 self._release.nursery = nursery
                 if self.compute is not None:
                     self.compute.nursery = nursery
-                if self._segments is not None:
-                    self._segments.nursery = nursery
+                if self._with_ledger is not None:
+                    self._with_ledger.segments.nursery = nursery
                 await nursery.start(self._parts.wire.run)
                 nursery.start_soon(self._release.batcher.run)
                 nursery.start_soon(self._admission.run)
@@ -451,7 +337,8 @@ class Node:
                     await nursery.start(runner.run)
                 nursery.start_soon(self._watch_peers)
                 nursery.start_soon(self._units.run)
-                nursery.start_soon(self._begin_ledger)
+                if self._with_ledger is not None:
+                    nursery.start_soon(self._with_ledger.begin)
                 task_status.started()
         finally:
             self.close()
@@ -462,23 +349,6 @@ class Node:
             self._sessions.close()
         self._parts.db.close()
         self._parts.sign_once.close()
-
-    async def _begin_ledger(self) -> None:
-        """On the node that keeps its log: give the ledger its slot 0, once and for ever."""
-        item = ledger_process(self.network)
-        if (
-            item is None
-            or self.scheduler is None
-            or self.network.ledger_scheduler != address_of(self.key)
-        ):
-            return
-        while self.replica.chain(ProcessId(item.id)) is None:
-            try:
-                # An item that has its slot gets the same one again.
-                await self.scheduler.schedule(item)
-            except Invalid as error:
-                self._log.warning("ledger", detail=f"it has no slot 0 yet: {error}")
-            await trio.sleep(LEDGER_POLL_SECONDS)
 
     async def _watch_peers(self) -> None:
         told: tuple[NodeKey, ...] = ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from aonode.env import TaskStatus
+from aonode.env import Env, TaskStatus
 from protocols.ids import ItemId, NodeKey, ProcessId
 from protocols.wire.evidence import Witness
 from protocols.wire.topics import Protocol as StreamProtocol
@@ -170,3 +170,16 @@ class Engine(Protocol):
 
 
 Serve = Callable[[], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """A node's ports. Stores are open and owned by the node from here on."""
+
+    env: Env
+    wire: Wire
+    db: Store
+    sign_once: Store
+    signer: Signer
+    engine: Engine | None
+    """None for a node without the compute role on a network without a ledger."""
