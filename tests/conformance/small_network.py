@@ -18,7 +18,7 @@ from aonode.env import ProductionEnv
 from aonode.local_network import LocalNetwork, local_network
 from aonode.processes import token_wasm
 from aonode.processes.npm import MODULES, fetch_module
-from protocols.ids import b64url
+from protocols.ids import NodeKey, b64url
 from protocols.network import Network
 from protocols.outbox import FORMAT_CBOR
 from protocols.parameters import demo_parameters
@@ -37,6 +37,8 @@ class Small:
     su: str
     cu: str
     modules: dict[str, Item]
+    peers: dict[NodeKey, str]
+    """Multiaddress of each node by its key."""
 
     def address(self, role: str) -> str:
         """The AO address of the unit with this role."""
@@ -106,4 +108,5 @@ async def _prepared(running: LocalNetwork) -> Small:
         for item in items.values():
             answer = await http.post(mu + "/tx", content=item.raw)
             assert answer.status_code == 200, answer.text
-    return Small(running.network, mu, su, cu, items)
+    peers = {node.key: node.address for node in running.nodes.values()}
+    return Small(running.network, mu, su, cu, items, peers)

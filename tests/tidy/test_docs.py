@@ -9,6 +9,7 @@ from tests.tidy.source import PACKAGES, ROOT, files, text
 
 LINK = re.compile(r"\[[^\]\n]*\]\(([^()\s]+)\)")
 CODE_PATH = re.compile(r"`((?:protocols|aonode|simnet|tests|docs|\.ci)/[\w./*{},-]*)`")
+TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 MACHINE_PATH = re.compile(r"(?<![\w.$}~])/(?:home|root|Users|work|tmp|mnt)/\w")
@@ -48,6 +49,16 @@ def test_paths_named_in_documents_exist() -> None:
         for document in documents()
         for name in CODE_PATH.findall(text(document))
         if "{" not in name and not any(ROOT.glob(name.rstrip("/")))
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_tests_named_in_documents_exist() -> None:
+    wrong = [
+        f"{document}: {path}::{name}"
+        for document in documents()
+        for path, name in TEST_NAME.findall(text(document))
+        if not re.search(rf"^(async )?def {name}\(", text(Path(path)), re.MULTILINE)
     ]
     assert not wrong, "\n".join(wrong)
 
