@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from aonode.net.libp2p_wire import Libp2pWire
+from aonode.ports import Verdict
 from protocols import codec
 from protocols.errors import Invalid, Reason
 from protocols.ids import NetworkId, NodeKey
@@ -72,7 +73,7 @@ async def test_bad_gossip_is_counted_by_its_reason(small: Small) -> None:
     for number, (body, _) in enumerate(BODIES.values()):
         wire = make_wire(200 + number, network=small.network.id)
         for topic in Topic:
-            wire.subscribe(topic, lambda origin, payload: None)
+            wire.subscribe(topic, lambda origin, payload: Verdict.IGNORE)
         async with running([wire]):
             for peer, address in small.peers.items():
                 wire.connect(peer, [address])
