@@ -37,15 +37,19 @@ class Env(Protocol):
     async def offload(self, call: Callable[[], T], *, cost: Callable[[T], int] | None = None) -> T:
         """Run a blocking call off the event loop; in simnet inline.
 
-        `cost` gives the fuel its result is charged for: simulated time passes by it.
+        `cost` gives the fuel its result is charged for: simulated time passes by it. Calls with a
+        cost are evaluation: no more run at a time than there are workers for it, first come first
+        served, and calls without one never wait for them.
         """
 
 
 class ProductionEnv:
-    """The machine's clock, the kernel's entropy, a bounded pool of threads."""
+    """The machine's clock, the kernel's entropy, two bounded pools of threads."""
 
-    def __init__(self, threads_max: int = 8) -> None:
+    def __init__(self, threads_max: int = 8, *, engine_threads: int = 2) -> None:
+        """`engine_threads`: for evaluation, which keeps a core busy; `threads_max`: for others."""
         self._limiter = trio.CapacityLimiter(threads_max)
+        self._evaluating = trio.CapacityLimiter(engine_threads)
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -54,4 +58,5 @@ class ProductionEnv:
         return os.urandom(size)
 
     async def offload(self, call: Callable[[], T], *, cost: Callable[[T], int] | None = None) -> T:
-        return await trio.to_thread.run_sync(call, limiter=self._limiter)
+        limiter = self._limiter if cost is None else self._evaluating
+        return await trio.to_thread.run_sync(call, limiter=limiter)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from protocols.network import Network
 SCHEMA_VERSION = 1
 """Version of the rows in both stores."""
 KEY_FILE = "node-key.json"
+SWITCH_SECONDS = 0.0005
+"""How long a thread may keep the interpreter while another waits for it."""
 GC_OBJECTS = 10_000
 """New objects between two looks at the young ones."""
 
@@ -143,12 +146,12 @@ async def run(
     Raises Invalid for settings, keys, stores or ports that cannot be used.
     """
     config, network = settings.config, settings.network
-    env = ProductionEnv(threads_max=max(4, 2 * config.engine_threads))
+    env = ProductionEnv(engine_threads=config.engine_threads)
     signer = load_key(Paths(Path(config.data_dir)).key)
     node = _build(config, network, signer, env, adversary)
     logger = log.get("service")
     stop = trio.Event()
-    _spare_collector()
+    tune_interpreter()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_on_signal, stop, nursery.cancel_scope)
         await nursery.start(node.run)
@@ -165,12 +168,15 @@ async def run(
         nursery.cancel_scope.cancel()
 
 
-def _spare_collector() -> None:
-    """Keep the garbage collector from stopping the event loop.
+def tune_interpreter() -> None:
+    """Keep the garbage collector from stopping the event loop, and that from stopping workers.
 
     What has been loaded so far, a hundred thousand objects, stays for good: looking at all of it
     takes 70 ms each time. And one message alone makes more objects than the default threshold.
+    A worker needs the interpreter for a moment between two messages, and would wait for it as long
+    as several messages take to run.
     """
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS, 10, 10)

@@ -10,7 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from tests.bench import compute, corridor, gossip, schedule
+from tests.bench import challenge, compute, corridor, gossip, parallel, schedule
+from tests.bench.aos_log import WORKLOADS
 
 
 def main() -> None:
@@ -31,6 +32,13 @@ def main() -> None:
     bench.add_argument("--node", help="another Node.js to run the loader with")
     bench.add_argument("--only", nargs="*", help="some of the workloads")
     bench.set_defaults(run=compute.run)
+    bench = benches.add_parser("parallel", help=parallel.__doc__)
+    bench.add_argument("--workload", choices=WORKLOADS, default="counter")
+    bench.add_argument("--slots", type=int, default=250, help="of each process, in a block")
+    bench.add_argument("--blocks", type=int, default=12, help="of each kind")
+    bench.set_defaults(run=parallel.run)
+    bench = benches.add_parser("challenge", help=challenge.__doc__)
+    bench.set_defaults(run=challenge.run)
     for each in benches.choices.values():
         each.add_argument("--json", action="store_true", help="one JSON object")
     arguments = parser.parse_args()
