@@ -25,7 +25,7 @@ from typing import Any
 
 from protocols import keyspace
 from protocols.errors import Invalid, Reason
-from protocols.ids import Address, ItemId, NetworkId, NodeKey, ProcessId, b64url
+from protocols.ids import Address, ItemId, NetworkId, NodeKey, ProcessId, address_of, b64url
 from protocols.ledger.draft import Draft
 from protocols.ledger.entries import PAST_SLOTS, Bond
 from protocols.ledger.process import transaction_item
@@ -51,6 +51,8 @@ REPEAT_TICKS_MAX = 8
 OLD_SLOTS = PAST_SLOTS - 64
 """A vote under a slot this far back cannot become a checkpoint in time."""
 TOLD_MAX = 256
+YIELD_TICKS = 64
+"""A key that has voted this lately votes for its account; the others of that account do not."""
 
 TIMER = ("vote",)
 
@@ -135,6 +137,8 @@ class Voting:
         self._wake_at: int | None = None
         self._armed: int | None = None
         self._restored = 0
+        self._other_key_at: int | None = None
+        """Tick of the newest vote by another key of this account that goes before this one."""
         self.stopped = ""
         """Why this node votes no more; empty while it may."""
         self.recalling = True
@@ -171,12 +175,18 @@ class Voting:
             return self.stopped
         if self.recalling:
             return "peers are asked for the votes of this node"
+        if self._yields():
+            return "another key of this account votes, and two might contradict each other"
         if self._tick < self._restored == self.last_tick():
             return (
                 f"the table of own votes is old: peers hold one for tick {self._restored}, and "
                 f"{self._tick} is the last final one"
             )
         return ""
+
+    def _yields(self) -> bool:
+        at = self._other_key_at
+        return at is not None and self._tick - at < YIELD_TICKS
 
     def last_tick(self) -> int:
         """Tick of the newest own vote; 0 for none."""
@@ -233,9 +243,18 @@ class Voting:
         latest = self._latest.get(vote.key)
         if latest is None or latest.tick < vote.tick:
             self._latest.put(vote.key, vote)
+        if vote.key != self._key and account == standing.draft.account_of(self._key):
+            self._hear_own_account(vote, account)
         if self._tick < vote.tick <= self._tick + AHEAD_TICKS_MAX:
             self._take(vote, account, weight)
         return self._tell(vote, account, standing)
+
+    def _hear_own_account(self, vote: Vote, account: Address) -> None:
+        """Another key signs for this stake. The account's own key goes before all, and of session
+        keys the lower one, so that one of them goes on."""
+        is_main = address_of(self._key) == account
+        if address_of(vote.key) == account or (not is_main and vote.key < self._key):
+            self._other_key_at = max(vote.tick, self._other_key_at or 0)
 
     def _take(self, vote: Vote, account: Address, weight: int) -> None:
         if sum(len(each.votes) for each in self._rounds.values()) >= ROUND_VOTES_MAX:
@@ -267,7 +286,7 @@ class Voting:
     def step(self, now: int) -> list[Effect]:
         """Vote, repeat, bring a checkpoint: whatever is due."""
         standing = self._standing
-        if standing is None or self.stopped or self.recalling:
+        if standing is None or self.stopped or self.recalling or self._yields():
             return []
         account = standing.draft.account_of(self._key)
         if not standing.draft.voting(account):
@@ -276,7 +295,7 @@ class Voting:
         effects: list[Effect] = []
         tick = self._attempt(now)
         if tick not in self._own:
-            effects += self._consider(tick, self._rank(account, tick), standing, now)
+            effects += self._consider(tick, account, standing, now)
         effects += self._repeat(now)
         effects += self._bring(account, standing, now)
         return effects + self._arm(now)
@@ -314,14 +333,17 @@ class Voting:
         ranks = self._ranks[1]
         return (ranks.get(account, 0) - tick) % len(ranks) if ranks else 0
 
-    def _consider(self, tick: int, rank: int, standing: Standing, now: int) -> list[Effect]:
+    def _consider(self, tick: int, account: Address, standing: Standing, now: int) -> list[Effect]:
         content = self._acceptable(tick, standing)
         at = self._cast_at + self._pace_ms
+        signed = self._rounds[tick].votes.get(account) if tick in self._rounds else None
+        if signed is not None and content != content_of(signed):
+            return []  # another key of this account has signed something else
         if content is None:
             totals = standing.draft.totals
             if standing.behind or totals.slot <= totals.final or totals.slot not in standing.past:
                 return []
-            at = max(at, self._due + rank * self._tick_ms // 4)
+            at = max(at, self._due + self._rank(account, tick) * self._tick_ms // 4)
             head, state = standing.past[totals.slot]
             content = totals.slot, head, state.root()
         if now < at:

@@ -14,8 +14,15 @@ from protocols.ids import NodeKey
 from protocols.ledger.process import transaction_item
 from protocols.machine.effects import Table
 from protocols.machine.events import VoteArrived
+from protocols.machine.voting import content_of
 from protocols.trust import Verified
-from protocols.wire.ledger_tx import Checkpoint, Transfer, transaction_of
+from protocols.wire.ledger_tx import (
+    Checkpoint,
+    Delegate,
+    Transfer,
+    delegation_bytes,
+    transaction_of,
+)
 from protocols.wire.vote import Vote
 from tests.protocols.machine.ledger_world import (
     PARAMETERS,
@@ -164,6 +171,28 @@ def test_two_votes_of_one_account_count_once() -> None:
         node.post(forged(world, liar, tick, slot=slot))
     world.run_for(20_000)
     assert node.tick < tick, "two of four stakes are not two thirds"
+
+
+def test_of_two_keys_of_one_account_one_votes() -> None:
+    world = make_world(3)
+    session, main = Key.of("session"), STAKERS[0]
+    consent = session.sign(delegation_bytes(world.network.id, main.address))
+    world.do(main, Delegate(session.public, consent))
+    second = world.node(session)
+    world.run_for(20_000)
+    world.settle()
+    world.check()
+    assert max(ticks(world)) >= 15
+    assert second.machine.weight(session.public) == 2000 * TOKEN
+    contents: dict[int, set[object]] = {}
+    for (key, tick), raws in world.votes.items():
+        if key in (session.public, main.public):
+            votes = (Vote.decode(raw, size_max=1 << 10) for raw in raws)
+            contents.setdefault(tick, set()).update(content_of(vote) for vote in votes)
+    assert all(len(each) == 1 for each in contents.values()), "the stake would be lost"
+    assert "another key" in second.machine.voting.silent
+    # The other one goes on alone.
+    assert world.nodes[0].machine.voting.silent == ""
 
 
 # Sign-once
