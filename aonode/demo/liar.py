@@ -43,15 +43,15 @@ QUESTIONS = ("Balance", "Balances")
 SKIPPED = 6
 """What the REFUSED of an engine would be, were it a status."""
 
-_AMOUNT = re.compile(rb'(?<=[:"\d])([1-9])(\d*)(?=\\?"[,}])')
-"""The leading digit of the amounts in a JSON object of balances, as such or escaped."""
+_AMOUNT = re.compile(rb'([\w-]{43}\\*":\\*"?)([1-9])')
+"""An account and the leading digit of what it holds, in JSON as such or inside a JSON string."""
 
 
 def wrong_balances(leaf: Leaf, raw: bytes, bounds: Bounds) -> tuple[Leaf, bytes]:
     """The same answer with another amount in it; unchanged if it holds none."""
     if leaf.status != Status.OK:
         return leaf, raw
-    lie = _AMOUNT.sub(lambda found: _other(found[1]) + found[2], raw, count=1)
+    lie = _AMOUNT.sub(lambda found: found[1] + _other(found[2]), raw, count=1)
     for format in (FORMAT_CBOR, "JSON-1"):
         true = derive(format, Status.OK, raw, bounds)
         if outcome_hash(raw, true.outbox.root()) == leaf.outcome_hash:
