@@ -15,10 +15,12 @@ from protocols.ledger import penalties
 from protocols.ledger.draft import Draft
 from protocols.ledger.entries import Bond, Case, Fine, Held, Unbonding
 from protocols.ledger.penalties import offence, reason_of
-from protocols.wire.ledger_tx import Stake, Unbond, Withdraw
+from protocols.wire.ledger_tx import Register, Stake, Transfer, Unbond, Withdraw
+from protocols.wire.unit import UnsignedUnit
 from tests.protocols.ledger.bench import VOTERS, Bench
 from tests.protocols.ledger.test_disputes import Court
-from tests.protocols.ledger.world import PARAMETERS, TOKEN
+from tests.protocols.ledger.test_money import delegation
+from tests.protocols.ledger.world import PARAMETERS, RICH, TOKEN
 from tests.protocols.machine.world import Key
 from tests.protocols.toy import SCHEDULER
 
@@ -79,6 +81,43 @@ def test_the_last_base_unit_can_be_taken() -> None:
         court.tick(1)
         steps += 1
     assert steps < 1000
+
+
+def test_what_is_left_of_a_stake_goes_on_as_before() -> None:
+    court = Bench()
+    judged(court, Fault.BAD_ASSIGNMENT, 0)
+    session = Key.of("session")
+    court.do(SCHEDULER, delegation(court, SCHEDULER, session))
+    unit = UnsignedUnit(SCHEDULER.public, ("scheduler",), (), (), 9, 1)
+    raw = unit.signed(SCHEDULER.sign(unit.message(court.network.id))).encode()
+    court.do(SCHEDULER, Register(raw))
+    judged(court, Fault.CENSORED, 1)
+    assert at_stake(court) < PARAMETERS.stake_min
+    # Below the least stake it still votes; it can only be filled up or taken out whole.
+    voters = [session if key == SCHEDULER else key for key in VOTERS[:5]]
+    court.tick(1, voters)
+    court.refuse(SCHEDULER, Unbond(court.next_sequence(), TOKEN), "would stay")
+    court.refuse(SCHEDULER, Stake(court.next_sequence(), TOKEN), "is below")
+    court.do(SCHEDULER, Stake(court.next_sequence(), 200 * TOKEN))
+    court.do(SCHEDULER, Unbond(court.next_sequence(), at_stake(court)))
+    court.tick(PARAMETERS.unbonding)
+    court.do(SCHEDULER, Withdraw())
+    assert at_stake(court) == 0
+
+
+def test_a_stake_that_was_taken_whole_by_shares_is_no_unit_and_may_begin_again() -> None:
+    court = Bench()
+    for number in range(2):
+        judged(court, Fault.BAD_ASSIGNMENT, number)
+    assert at_stake(court) == 0
+    unit = UnsignedUnit(SCHEDULER.public, ("scheduler",), (), (), 9, 1)
+    raw = unit.signed(SCHEDULER.sign(unit.message(court.network.id))).encode()
+    court.refuse(SCHEDULER, Register(raw), "only a staked unit")
+    court.refuse(SCHEDULER, delegation(court, SCHEDULER, Key.of("session")), "only a stake")
+    court.tick(1)
+    court.do(RICH, Transfer(court.next_sequence(), GUILTY, 1000 * TOKEN))
+    court.do(SCHEDULER, Stake(court.next_sequence(), 1000 * TOKEN))
+    court.do(SCHEDULER, Register(raw))
 
 
 def test_a_reason_fits_its_entry() -> None:
