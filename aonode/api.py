@@ -148,7 +148,8 @@ class HeardProof:
     raw: bytes
     """Encoded `protocols.wire.proof.StateProof`, its signature verified."""
     tick: int
-    """Last final checkpoint this node knew when it first heard it."""
+    """Last final checkpoint this node knew when it first heard it; later than any
+    (`protocols.machine.book.UNDATED`) while it has yet to fold the ledger's log up to there."""
 
 
 class ProofsApi(Protocol):
@@ -187,6 +188,9 @@ class NodeApi(Protocol):
 
     @property
     def replica(self) -> ReplicaApi: ...
+
+    async def find_module(self, id: ItemId) -> Item | None:
+        """A module that this node or one of its peers has; from then on this node has it."""
 
     def units(self) -> list[UnitAnnouncement]:
         """Unexpired announcements, own one first."""

@@ -124,7 +124,12 @@ class WithLedger:
 
     def _build_book(self) -> BookRole:
         parts, around = self._around.parts, self._around
-        machine = Book(key=parts.signer.key, network=around.network.id)
+
+        def ledger_tip() -> int:
+            chain = around.replica.chain(self._id)
+            return -1 if chain is None else chain.nonce
+
+        machine = Book(key=parts.signer.key, network=around.network.id, ledger_tip=ledger_tip)
         role = BookRole(machine=machine, db=parts.db)
         role.recover(around.replica.forks())
         role.serve(parts.wire)

@@ -9,6 +9,8 @@ Rule 3: the first proof of a unit over a process that ends at a slot is kept; an
 
     StatementArrived --> row (the proof, and the last final checkpoint when it was first heard),
                          Notify(StatementArrived)
+    LedgerMoved -------> what was heard while the ledger was behind here is dated now: a date that
+                         is too early would make clients trust too early
     ProofSealed -------> row: own proofs are in the book like any other
     VoteArrived -------> kept in memory
     LedgerMoved -------> rows of units with nothing at stake any more go
@@ -21,7 +23,7 @@ This file does not know stores: the adapter reads the rows back.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from protocols import keyspace
@@ -42,6 +44,11 @@ PROOFS_PER_PROCESS_MAX = 1024
 PROOFS_MAX = 1 << 16
 """Proofs in all."""
 VOTES_PER_STAKER_MAX = 64
+UNDATED = (1 << 63) - 1
+"""Stands for the checkpoint of a proof that was heard while the ledger was behind here: later than
+any, so that nobody counts from it."""
+UNDATED_MAX = 4096
+"""Proofs that wait for their date; more are not kept meanwhile."""
 STAKERS_MAX = 4096
 """Keys whose votes are kept."""
 _ROW_BYTES_MAX = PROOF_BYTES_MAX + 32
@@ -102,9 +109,13 @@ class Book:
         *,
         key: NodeKey,
         network: NetworkId,
+        ledger_tip: Callable[[], int],
         proofs_per_process_max: int = PROOFS_PER_PROCESS_MAX,
         proofs_max: int = PROOFS_MAX,
     ) -> None:
+        """`ledger_tip` is a view: the last slot of the ledger's log that is here, -1 for none."""
+        self._ledger_tip = ledger_tip
+        self._undated: dict[Place, bytes] = {}
         self._per_process_max = proofs_per_process_max
         self._max = proofs_max
         self._units: dict[NodeKey, _Unit] = {}
@@ -123,9 +134,13 @@ class Book:
         and both assignments. Raises Invalid(STORAGE, MALFORMED)."""
         self._forks.recover(forks)
         heard = [(heard_of_row(row)[0], place, row) for place, row in rows]
-        for _, (process, last, cu), row in sorted(heard):
-            self._unit(cu).put(process, last, statement_id(heard_of_row(row)[1]))
+        for tick, place, row in sorted(heard):
+            process, last, cu = place
+            raw = heard_of_row(row)[1]
+            self._unit(cu).put(process, last, statement_id(raw))
             self._count += 1
+            if tick == UNDATED:
+                self._undated[place] = raw
 
     def on(self, event: Event, now: int) -> list[Effect]:
         match event:
@@ -140,8 +155,10 @@ class Book:
             case LedgerMoved(state=state, slots=slots):
                 is_first, self._state = self._state is None, state
                 self._tick = state.totals().tick
-                again = self._forks.begin() if is_first else []
-                return again + (self._drop_unstaked() if slots or is_first else [])
+                effects = self._forks.begin() if is_first else []
+                if slots or is_first:
+                    effects += self._drop_unstaked()
+                return effects + self._date()
         return self._forks.on(event, now)
 
     def status(self) -> dict[str, Any]:
@@ -197,7 +214,8 @@ class Book:
     def _keep(self, proof: StateProof, raw: bytes) -> list[Effect]:
         unit = self._unit(proof.cu)
         held = unit.processes.get(proof.process, {})
-        if proof.last in held:
+        is_behind = self._is_behind()
+        if proof.last in held or (is_behind and len(self._undated) >= UNDATED_MAX):
             return []
         effects: list[Effect] = []
         if len(held) >= self._per_process_max:
@@ -207,16 +225,30 @@ class Book:
             effects.append(self._drop(proof.process, oldest, proof.cu))
         unit.put(proof.process, proof.last, statement_id(raw))
         self._count += 1
-        key = keyspace.heard_key(proof.process, proof.last, proof.cu)
-        effects.append(Persist(Table.LOG, key, heard_row(self._tick, raw)))
+        place = (proof.process, proof.last, proof.cu)
+        if is_behind:
+            self._undated[place] = raw
+        effects.append(_row(place, UNDATED if is_behind else self._tick, raw))
         if self._count > self._max:
             largest = max(self._units, key=lambda each: (len(self._units[each].order), each))
             process, last = next(iter(self._units[largest].order))
             effects.append(self._drop(process, last, largest))
         return effects
 
+    def _is_behind(self) -> bool:
+        """Whether the clock shows an earlier checkpoint than the log that is here."""
+        return self._state is None or self._state.totals().slot < self._ledger_tip()
+
+    def _date(self) -> list[Effect]:
+        if not self._undated or self._is_behind():
+            return []
+        rows = [_row(place, self._tick, raw) for place, raw in self._undated.items()]
+        self._undated.clear()
+        return [*rows]
+
     def _drop(self, process: ProcessId, last: int, cu: NodeKey) -> Persist:
         self._units[cu].drop(process, last)
+        self._undated.pop((process, last, cu), None)
         self._count -= 1
         return Persist(Table.LOG, keyspace.heard_key(process, last, cu), None)
 
@@ -239,3 +271,7 @@ class Book:
             del votes[min(votes)]
         if len(self._votes) > STAKERS_MAX:
             self._votes.popitem(last=False)
+
+
+def _row(place: Place, tick: int, raw: bytes) -> Persist:
+    return Persist(Table.LOG, keyspace.heard_key(*place), heard_row(tick, raw))

@@ -62,7 +62,7 @@ class World:
     """A book with its door and adapter, and what the book's machine hears."""
 
     def __init__(self) -> None:
-        self.book = Book(key=OWN.public, network=NETWORK.id)
+        self.book = Book(key=OWN.public, network=NETWORK.id, ledger_tip=lambda: -1)
         self.store = MemoryStore()
         self.role = BookRole(machine=self.book, db=self.store)
         self.heard: list[Event] = []

@@ -12,6 +12,7 @@ from protocols.ids import ProcessId
 from protocols.keyspace import Prefix
 from protocols.ledger.state import State, genesis
 from protocols.machine.book import (
+    UNDATED,
     VOTES_PER_STAKER_MAX,
     Book,
     Place,
@@ -35,8 +36,8 @@ MADE = {key.public: receipts(TRUTH.leaves, TRUTH.heads, key) for key in (ONE, TW
 PROCESS = TRUTH.slots[0].process
 
 
-def book_of(**bounds: int) -> Book:
-    return Book(key=OWN, network=NETWORK, **bounds)
+def book_of(tip: int = -1, **bounds: int) -> Book:
+    return Book(key=OWN, network=NETWORK, ledger_tip=lambda: tip, **bounds)
 
 
 def proof(key: Key, first: int, last: int) -> StateProof:
@@ -83,12 +84,39 @@ def test_a_proof_is_kept_once_and_passed_on() -> None:
 def test_it_remembers_the_tick_at_which_a_proof_was_first_heard() -> None:
     ledger = Ledger()
     book, disk = book_of(), Disk()
+    book.on(moved(ledger.state), 0)
     hear(book, disk, proof(ONE, 0, 7))
     ledger.tick(3)
     book.on(moved(ledger.state), 0)
     hear(book, disk, proof(ONE, 0, 7), proof(ONE, 8, 15))
+    assert ticks(disk) == [0, ledger.state.totals().tick]
+
+
+def ticks(disk: Disk) -> list[int]:
     rows = disk.scan(Table.LOG, *keyspace.prefix_range(Prefix.HEARD))
-    assert [heard_of_row(row)[0] for _, row in rows] == [0, ledger.state.totals().tick]
+    return [heard_of_row(row)[0] for _, row in rows]
+
+
+def test_what_is_heard_while_the_ledger_is_behind_is_dated_when_it_has_caught_up() -> None:
+    """Its state may be days old after a start: nobody may count from there."""
+    ledger = Ledger()
+    before = ledger.state
+    ledger.tick(3)
+    tip = ledger.state.totals().slot
+    book, disk = book_of(tip), Disk()
+    hear(book, disk, proof(ONE, 0, 7))
+    disk.write(book.on(moved(before), 0))
+    hear(book, disk, proof(ONE, 8, 15))
+    assert ticks(disk) == [UNDATED, UNDATED]
+
+    book = book_of(tip)
+    book.recover(
+        [(place, disk.tables[Table.LOG][keyspace.heard_key(*place)]) for place in places(disk)]
+    )
+    hear(book, disk, proof(ONE, 16, 23))
+    disk.write(book.on(moved(ledger.state), 0))
+    assert ticks(disk) == [ledger.state.totals().tick] * 3
+    assert ledger.state.totals().tick > 0
 
 
 def test_own_proofs_are_in_the_book() -> None:
