@@ -34,7 +34,6 @@ ALSO = {
     "protocols.wire.process:process_info",
     "protocols.wire.zstd:check_frame",
     "aonode.engine.validator:check",
-    "aonode.http.compute:_dry_run",
     "aonode.http.gateway:_question",
 }
 """Decoders that are called otherwise."""
