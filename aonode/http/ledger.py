@@ -84,6 +84,8 @@ def routes(node: NodeApi) -> list[Route]:
 class _Ledger:
     def __init__(self, node: NodeApi) -> None:
         self._node = node
+        self._stakes: tuple[bytes, list[dict[str, Any]]] = (b"", [])
+        """Root, and the proofs of all stakes under it: every client asks for the same ones."""
 
     async def show(self, request: Request) -> Response:
         """The whole in numbers."""
@@ -154,17 +156,23 @@ class _Ledger:
         if found is None:
             raise Invalid(Reason.UNKNOWN_ITEM, "no checkpoint is final yet; wait for some ticks")
         item, state = found
-        keys: list[tuple[type[Entry], bytes]] = []
-        if request.query_params.get("stakes") == "1":
-            keys.append((Totals, b""))
-            for kind in (Bond, Session):
-                keys += [(kind, key) for key, _ in _some(state.all(kind))]
         asked = request.query_params.getlist("prove")
         if len(asked) > PROVE_MAX:
             raise Invalid(Reason.OVERSIZE, f"{len(asked)} entries to prove, at most {PROVE_MAX}")
-        keys += [_key(*text.partition("/")[::2]) for text in asked]
+        proofs = self._proofs(state) if request.query_params.get("stakes") == "1" else []
+        proofs = proofs + [_proof_json(state, *_key(*text.partition("/")[::2])) for text in asked]
         answer = {"checkpoint": b64url(item.raw), **_under(state)}
-        return json_response({**answer, "proofs": [_proof_json(state, *key) for key in keys]})
+        return json_response({**answer, "proofs": proofs})
+
+    def _proofs(self, state: State) -> list[dict[str, Any]]:
+        """Proofs of the totals, of every stake and of every session key."""
+        root = state.root()
+        if self._stakes[0] != root:
+            keys: list[tuple[type[Entry], bytes]] = [(Totals, b"")]
+            for kind in (Bond, Session):
+                keys += [(kind, key) for key, _ in _some(state.all(kind))]
+            self._stakes = root, [_proof_json(state, *key) for key in keys]
+        return self._stakes[1]
 
     async def prove(self, request: Request) -> Response:
         """One entry, or its absence, under the last final root."""

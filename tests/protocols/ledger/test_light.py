@@ -172,6 +172,7 @@ def test_old_trust_is_known() -> None:
 amounts = st.lists(st.integers(1, 1 << 40), min_size=1, max_size=6)
 
 
+@pytest.mark.slow
 @given(amounts=amounts, data=st.data())
 def test_two_thirds_of_the_trusted_stake_decide(amounts: list[int], data: st.DataObject) -> None:
     keys = [Key.of(f"unit {number}") for number in range(len(amounts))]
@@ -201,6 +202,7 @@ def signed_by(trusted: Trusted, signers: Sequence[Key]) -> Checkpoint:
     return Checkpoint(1, 0, vote.head, vote.root, tuple(votes))
 
 
+@pytest.mark.slow
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 7), number=st.integers(0, 4))
 def test_a_flipped_bit_of_a_proof_never_gives_another_stake(at: int, bit: int, number: int) -> None:
     ledger = Ledger()
