@@ -26,8 +26,8 @@ WINDOW_MS = 5_000
 """How long a starting unit waits for peers to ask."""
 DEADLINE_MS = 4_000
 """For one answer."""
-PEERS_MAX = 64
-"""Peers asked at one start."""
+PEERS_MAX = 16
+"""Peers asked at one start; one honest one that has heard of this unit is enough."""
 TIMER = ("recall",)
 TAG = ("recall",)
 
