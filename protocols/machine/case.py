@@ -54,8 +54,9 @@ class Kind(enum.StrEnum):
 
     STATEMENT = "statement"
     """Encoded statement."""
-    CONTRADICTION = "contradiction"
-    """The encoded statement that was heard last; the evidence holds both."""
+    EVIDENT = "evident"
+    """Encoded statement, of which nothing but itself, or another one of its unit, has to be known;
+    the evidence holds both."""
     VOTES = "votes"
     """The encoded vote that was heard last."""
     ASSIGNMENTS = "assignments"

@@ -34,8 +34,9 @@ class Demanding:
         if not watch.at_stake(watch.account_of(case.unit)):
             return watch.hold(case, "nothing is at stake behind it", now)
         subject, id = _subject(case, kind)
-        if watch.state.get(Demanded, id) is not None:
-            case.sequence, case.since = None, 0
+        known = watch.state.get(Demanded, id)
+        if known is not None:
+            case.sequence, case.since = None, known.slot
             return watch.move(case, Stage.DEMANDED, "somebody has demanded it already", now)
         if case.tries >= DEMANDS_MAX:
             return watch.move(case, Stage.DROPPED, "its demands came to nothing", now)

@@ -8,8 +8,8 @@ Rule 2: what is done about a statement is durable first (`accusing`), and is a p
 Rule 3: own leaves come from the compute unit of this node. Without one, statements of different
         units are compared, and a process is run only where they disagree, or by lot.
 
-    StatementArrived, VoteArrived --> `heard` --differs--> Case --`investigating`--> PROVED
-    LedgerMoved ------------------> `accusing` (commit, parts, reveal), `replying` (demands)
+    StatementArrived, VoteArrived, ForkSeen --`suspecting`--> Case --`investigating`--> PROVED
+    LedgerMoved --> `accusing`: commit, parts, reveal; `replying`: answers to demands
 
 This file does not know stores, engines or clocks; `Views` are views and pure functions.
 """
@@ -20,12 +20,10 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from protocols import keyspace
-from protocols.court import first_leaf
-from protocols.errors import Invalid
 from protocols.ids import NodeKey, ProcessId, b64url
 from protocols.machine.accusing import Accusing
-from protocols.machine.audit import Suspicion, check, last_slot
-from protocols.machine.case import POSTED, Case, Kind, Stage
+from protocols.machine.asking import TAG, Asking
+from protocols.machine.case import POSTED, Case, Stage
 from protocols.machine.effects import Effect, Event, Persist, Table
 from protocols.machine.events import (
     Audited,
@@ -40,31 +38,16 @@ from protocols.machine.events import (
     StatementArrived,
     VoteArrived,
 )
-from protocols.machine.heard import Heard
-from protocols.machine.investigating import TAG, Investigating
-from protocols.machine.overseeing import fork_case, slot_cases
+from protocols.machine.investigating import Investigating
 from protocols.machine.replying import Replying
+from protocols.machine.suspecting import Suspecting
 from protocols.machine.watch import Views, Watch
 from protocols.network import Network
-from protocols.wire.assignment import Assignment
-from protocols.wire.evidence import (
-    BadLeaf,
-    Contradiction,
-    encode_evidence,
-    statement_id,
-    statement_of,
-)
-from protocols.wire.outcome import Status
-from protocols.wire.proof import Receipt, Statement, StateProof
-from protocols.wire.vote import Vote
 
 CASES_MAX = 256
 FORKS_EARLY_MAX = 64
 CASES_PER_ACCOUNT_MAX = 4
 """Against one account at a time: one is enough to take its stake."""
-
-HARMLESS = (Suspicion.NONE, Suspicion.UNKNOWN)
-"""Nobody is accused of these."""
 
 
 class Watching:
@@ -83,14 +66,13 @@ class Watching:
         """`audit_share`: basis points of the statements heard that a node without a compute unit
         checks by running the process. `watches`: False for a node that only answers demands."""
         self._watch = Watch(network=network, key=key, sign=sign, views=views)
-        self._heard = Heard(network.parameters)
         self._cases: dict[bytes, Case] = {}
-        self._investigating = Investigating(self._watch, self._hear_again, self._fork)
+        self._suspecting = Suspecting(self._watch, self._begin, audit_share)
+        asking = Asking(self._watch, self._suspecting.hear_raw, self._suspecting.fork)
+        self._investigating = Investigating(self._watch, asking)
         self._accusing = Accusing(self._watch)
         self._replying = Replying(self._watch)
-        self._audit_share = audit_share
         self._watches = watches
-        self._checked = 0
         self._early: list[ForkSeen] = []
         """Forks told before the ledger was known."""
         self._tick = -1
@@ -123,8 +105,8 @@ class Watching:
             stages[case.stage.value] = stages.get(case.stage.value, 0) + 1
         waits = {b64url(case.id): case.why for case in self._cases.values() if not case.is_over}
         return {
-            "statements": len(self._heard),
-            "checked": self._checked,
+            "statements": len(self._suspecting),
+            "checked": self._suspecting.checked,
             "cases": stages,
             "open": dict(sorted(waits.items())[:CASES_PER_ACCOUNT_MAX]),
             "answered": len(self._replying),
@@ -139,28 +121,33 @@ class Watching:
                 return self._moved(event, now)
             case PeersChanged(peers=peers):
                 watch.peers = peers
-            case StatementArrived(raw=raw, statement=statement) if self._watches:
-                return self._hear(raw, statement.value, now)
-            case VoteArrived(vote=vote) if self._watches and watch.is_ready:
-                return self._vote(vote.value, now)
-            case Evaluated(process=process, last=last) if self._watches and watch.is_ready:
-                return self._evaluated(process, last, now)
-            case Extended(process=process, slots=slots) if self._watches and watch.is_ready:
-                cases = slot_cases(watch, process, slots, now)
-                why = "an item was assigned that must be refused"
-                return [effect for case in cases for effect in self._begin(case, why, now)]
-            case ForkSeen(one=one, other=other) if self._watches:
-                if watch.is_ready:
-                    return self._fork(one, other, now)
-                self._early = [*self._early, event][-FORKS_EARLY_MAX:]
             case LeavesArrived(tag=(tag, id)) if tag == TAG and id in self._cases:
-                return self._investigating.arrived(self._cases[id], event, now) + self._push(now)
+                case = self._cases[id]
+                return self._investigating.leaves_arrived(case, event, now) + self._push(now)
             case ProofsArrived(tag=(tag, id)) if tag == TAG and id in self._cases:
-                return self._investigating.told(self._cases[id], event, now) + self._push(now)
+                case = self._cases[id]
+                return self._investigating.proofs_arrived(case, event, now) + self._push(now)
             case Audited():
                 return self._audited(event, now)
             case SegmentRun():
                 return self._segment_run(event, now)
+            case ForkSeen() if not watch.is_ready:
+                self._early = [*self._early, event][-FORKS_EARLY_MAX:]
+        return self._heard(event, now) if self._watches and watch.is_ready else []
+
+    def _heard(self, event: Event, now: int) -> list[Effect]:
+        """What others state, and what this node evaluates."""
+        match event:
+            case StatementArrived(raw=raw, statement=statement):
+                return self._suspecting.hear(raw, statement.value, now)
+            case VoteArrived(vote=vote):
+                return self._suspecting.vote(vote.value, now)
+            case Evaluated(process=process, last=last):
+                return self._evaluated(process, last, now)
+            case Extended(process=process, slots=slots):
+                return self._suspecting.slots(process, slots, now)
+            case ForkSeen(one=one, other=other):
+                return self._suspecting.fork(one, other, now)
         return []
 
     def _moved(self, event: LedgerMoved, now: int) -> list[Effect]:
@@ -173,9 +160,9 @@ class Watching:
             for case in self._cases.values():
                 effects += self._accusing.post_again(case)
                 effects += self._investigating.post_again(case)
-        for fork in self._early:
-            effects += self._fork(fork.one, fork.other, now)
-        self._early = []
+        early, self._early = self._early, []
+        for fork in early:
+            effects += self._heard(fork, now)
         effects += self._push(now)
         effects += self._replying.proceed()
         self._tick = watch.tick
@@ -203,66 +190,8 @@ class Watching:
             if other is not case
         )
 
-    # Statements
-
-    def _hear_again(self, raw: bytes, now: int) -> list[Effect]:
-        """A statement that was found on the way; its signature was checked."""
-        return self._hear(raw, statement_of(raw), now)
-
-    def _hear(self, raw: bytes, statement: Statement, now: int) -> list[Effect]:
-        watch = self._watch
-        ours = (watch.network.id, watch.network.profile)
-        if (statement.network, statement.profile) != ours or statement.cu == watch.key:
-            return []
-        if statement.process == watch.ledger or _is_malformed(statement, watch):
-            return []
-        if not watch.is_ready or not watch.at_stake(watch.account_of(statement.cu)):
-            return []
-        finding = self._finding(statement)
-        if finding in HARMLESS:
-            return []
-        is_new, against = self._heard.add(raw, statement)
-        if not is_new:
-            return []
-        if against is not None:
-            evidence = encode_evidence(Contradiction(raw, against, votes=False))
-            return self._open(raw, statement, now, "two statements exclude each other", evidence)
-        if isinstance(statement, Receipt) and statement.leaf.status not in list(Status):
-            leaf = BadLeaf(raw, statement.slot, statement.leaf.encode(), None)
-            why = f"status {statement.leaf.status} is none"
-            return self._open(raw, statement, now, why, encode_evidence(leaf))
-        if finding is not None:
-            self._heard.checked(statement.process, statement_id(raw))
-            return self._open(raw, statement, now, f"{finding}", b"")
-        if not watch.evaluates(statement.process):
-            return self._compare(statement)
-        return []
-
-    def _finding(self, statement: Statement) -> Suspicion | None:
-        """How it compares with the own leaves; None if they do not reach its end."""
-        own = self._watch.own(statement.process, last_slot(statement))
-        if own is None:
-            return None
-        self._checked += 1
-        return check(statement, own, self._watch.parameters).suspicion
-
-    def _compare(self, statement: Statement) -> list[Effect]:
-        """Without own leaves: run it where units disagree, or by lot."""
-        last = self._heard.disagreement(statement)
-        if last is None and isinstance(statement, StateProof):
-            last = statement.last if self._watch.views.lot() < self._audit_share else None
-        return [] if last is None else self._watch.audit(statement.process, last)
-
     def _evaluated(self, process: ProcessId, last: int, now: int) -> list[Effect]:
-        """Own leaves reach further: what waited for them can be compared."""
-        effects: list[Effect] = []
-        for id, raw, statement in self._heard.unchecked(process, last):
-            finding = self._finding(statement)
-            if finding is None:
-                continue
-            self._heard.checked(process, id)
-            if finding not in HARMLESS:
-                effects += self._open(raw, statement, now, f"{finding}", b"")
+        effects = self._suspecting.evaluated(process, last, now)
         if any(case.process == process and not case.is_over for case in self._cases.values()):
             effects += self._push(now)
         return effects
@@ -284,51 +213,7 @@ class Watching:
                 effects += self._investigating.take_run(self._cases[id], event, now)
         return effects + self._push(now)
 
-    # Schedulers
-
-    def _fork(self, one: Assignment, other: Assignment, now: int) -> list[Effect]:
-        case = fork_case(self._watch, one, other, now)
-        if case is None:
-            return []
-        self._watch.forked.add(one.process)
-        return self._begin(case, f"slot {one.nonce} was given twice", now)
-
-    # Votes
-
-    def _vote(self, vote: Vote, now: int) -> list[Effect]:
-        watch = self._watch
-        account = watch.account_of(vote.key)
-        if vote.key == watch.key or not watch.at_stake(account):
-            return []
-        other = self._heard.vote(account, vote)
-        if other is None:
-            return []
-        raw = vote.encode()
-        case = Case(
-            statement_id(raw), Kind.VOTES, raw, vote.key, watch.ledger, vote.tick, vote.tick, now
-        )
-        case.evidence = encode_evidence(Contradiction(raw, other.encode(), votes=True))
-        return self._begin(case, "two votes for one tick", now)
-
     # Cases
-
-    def _open(
-        self, raw: bytes, statement: Statement, now: int, why: str, evidence: bytes
-    ) -> list[Effect]:
-        first = first_leaf(statement, self._watch.parameters)
-        kind = Kind.CONTRADICTION if evidence else Kind.STATEMENT
-        case = Case(
-            statement_id(raw),
-            kind,
-            raw,
-            statement.cu,
-            statement.process,
-            first,
-            last_slot(statement),
-            now,
-        )
-        case.evidence = evidence
-        return self._begin(case, why, now)
 
     def _begin(self, case: Case, why: str, now: int) -> list[Effect]:
         watch = self._watch
@@ -356,12 +241,3 @@ class Watching:
         del self._cases[oldest.id]
         self._investigating.forget(oldest)
         return [Persist(Table.ITEMS, keyspace.challenge_key(oldest.id), None)]
-
-
-def _is_malformed(statement: Statement, watch: Watch) -> bool:
-    """Whether it says nothing that can be judged."""
-    try:
-        statement.check(watch.parameters)
-    except Invalid:
-        return True
-    return False

@@ -10,10 +10,10 @@ import pytest
 from protocols.accumulator import mmr_of
 from protocols.ledger.entries import Fine
 from protocols.ledger.subjects import demand_id
+from protocols.machine.asking import FORK_TICKS
 from protocols.machine.case import Stage
 from protocols.machine.effects import Audit
 from protocols.machine.events import Extended, ForkSeen, LedgerMoved
-from protocols.machine.investigating import FORK_TICKS
 from protocols.wire.assignment import Chain
 from protocols.wire.demand import LEAVES, PREVIOUS, LeavesAnswer
 from protocols.wire.evidence import statement_id

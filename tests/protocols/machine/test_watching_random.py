@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from protocols.accumulator import mmr_of
+from protocols.machine.asking import FORK_TICKS
 from protocols.machine.events import Evaluated, LedgerMoved, StatementArrived
-from protocols.machine.investigating import FORK_TICKS
 from protocols.trust import Verified
 from protocols.wire.demand import LEAVES
 from protocols.wire.evidence import statement_id, statement_of
