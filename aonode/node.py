@@ -31,7 +31,7 @@ from aonode.roles.sessions import Sessions
 from aonode.roles.units import Units
 from aonode.roles.with_ledger import Around, WithLedger
 from protocols.errors import Invalid
-from protocols.ids import NodeKey, ProcessId, address_of, b64url
+from protocols.ids import ItemId, NodeKey, ProcessId, address_of, b64url
 from protocols.machine.delivery import Delivery
 from protocols.machine.effects import Event
 from protocols.machine.evaluation import Evaluation
@@ -367,6 +367,9 @@ class Node:
     @property
     def key(self) -> NodeKey:
         return self._parts.signer.key
+
+    async def find_module(self, id: ItemId) -> Item | None:
+        return await self._modules.search(id)
 
     def units(self) -> list[UnitAnnouncement]:
         return self._units.all()

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+import trio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -29,6 +30,11 @@ QUERY_BYTES_MAX = 64 << 10
 IDS_MAX = 100
 """Ids of one query, and entries of one answer."""
 FIRST_DEFAULT = 10
+SEARCHES_MAX = 4
+"""Queries at once that ask peers for modules; others get what is here."""
+SEARCH_IDS_MAX = 4
+"""Ids of one query that peers are asked for."""
+SEARCH_S_MAX = 5.0
 SCAN_MAX = 10_000
 """Processes that one query by tags looks at."""
 LOCATION_TTL_MS = 60_000
@@ -44,7 +50,9 @@ def routes(node: NodeApi, bodies: Bodies) -> list[Route]:
     async def query(request: Request) -> Response:
         body = await bodies.read(request, size_max=QUERY_BYTES_MAX)
         try:
-            data = graphql.execute(*_question(body), gateway.roots)
+            question = _question(body)
+            await gateway.search(*question)
+            data = graphql.execute(*question, gateway.roots)
         except Invalid as error:  # GraphQL's own shape of a refusal
             return json_response({"data": None, "errors": [{"message": error.detail}]}, 400)
         return json_response({"data": data})
@@ -99,6 +107,26 @@ class _Gateway:
     def __init__(self, node: NodeApi) -> None:
         self._node = node
         self.roots = {"transactions": self._transactions, "transaction": self._transaction}
+        self._searches = 0
+
+    async def search(self, query: str, variables: Mapping[str, Any]) -> None:
+        """Get what a query asks for by id and is not here: the module that a client is about to
+        spawn may have been handed in at another messenger. Raises Invalid for no query."""
+        wanted = [
+            id
+            for field in graphql.parse(query, variables)
+            for id in _ids(field.arguments)
+            if item_of(self._node, id) is None
+        ]
+        if not wanted or self._searches >= SEARCHES_MAX:
+            return
+        self._searches += 1
+        try:
+            with trio.move_on_after(SEARCH_S_MAX):
+                for id in wanted[:SEARCH_IDS_MAX]:
+                    await self._node.find_module(id)
+        finally:
+            self._searches -= 1
 
     def _transaction(self, arguments: Mapping[str, Any]) -> Node | None:
         found = list(self._by_ids([arguments.get("id")]))
@@ -167,6 +195,15 @@ class _Gateway:
         found.sort(key=lambda row: (-row[0], row[1].id))
         for _, item in found:
             yield _node(item)
+
+
+def _ids(arguments: Mapping[str, Any]) -> Iterator[ItemId]:
+    """What a field names by id, as far as it is one."""
+    for text in (*_texts(arguments, "ids"), *_texts(arguments, "id")):
+        try:
+            yield ItemId(parse_id(text, "id"))
+        except Invalid:
+            continue  # the field's own answer says so
 
 
 def _texts(arguments: Mapping[str, Any], name: str) -> list[str]:

@@ -26,22 +26,28 @@ class Modules:
         self._admission = admission
         self._log = log.get("modules")
 
+    async def search(self, id: ItemId) -> Item | None:
+        """The module, here or at a peer; None if none of them has it now."""
+        if module := self._replica.module(id):
+            return module
+        for peer in self._wire.peers():
+            try:
+                size_max = self._replica.module_item_bytes_max
+                raw = await self._admission.fetch(peer, Protocol.MODULE, id, size_max)
+                item = decode_item(raw, size_max=size_max)
+                if item.id == id:
+                    await self._replica.put_module(item)
+                    return item
+            except Invalid as error:
+                self._admission.refuse(error)
+        return None
+
     async def fetch(self, id: ItemId) -> Item:
         """The module, asking peers with back-off for as long as nobody has it."""
         pause_s = RETRY_SECONDS_MIN
         while True:
-            if module := self._replica.module(id):
+            if module := await self.search(id):
                 return module
-            for peer in self._wire.peers():
-                try:
-                    size_max = self._replica.module_item_bytes_max
-                    raw = await self._admission.fetch(peer, Protocol.MODULE, id, size_max)
-                    item = decode_item(raw, size_max=size_max)
-                    if item.id == id:
-                        await self._replica.put_module(item)
-                        return item
-                except Invalid as error:
-                    self._admission.refuse(error)
             self._log.info("module_wanted", message=b64url(id), retry_s=pause_s)
             await trio.sleep(pause_s)
             pause_s = min(2 * pause_s, RETRY_SECONDS_MAX)

@@ -87,6 +87,8 @@ class FakeNetwork:
     logs: dict[ProcessId, list[Slot]] = field(default_factory=dict)
     chains: dict[ProcessId, list[Chain]] = field(default_factory=dict)
     modules: dict[bytes, Item] = field(default_factory=dict)
+    elsewhere: dict[bytes, Item] = field(default_factory=dict)
+    """Modules that only other nodes have."""
     same_time: bool = False
     """Give every slot one timestamp."""
 
@@ -339,6 +341,11 @@ class FakeNode:
     @property
     def network(self) -> Network:
         return self.world.network
+
+    async def find_module(self, id: ItemId) -> Item | None:
+        if id in self.world.elsewhere:
+            self.world.modules[id] = self.world.elsewhere.pop(id)
+        return self.replica.module(id)
 
     def units(self) -> list[UnitAnnouncement]:
         roles = tuple(role for role, _ in self._urls)

@@ -165,6 +165,19 @@ async def ask(client: httpx.AsyncClient, query: str, **variables: Any) -> Any:
     return answer.json()["data"]
 
 
+async def test_a_module_that_another_messenger_has_is_found(
+    world: FakeNetwork, client: httpx.AsyncClient
+) -> None:
+    spawned(world)
+    (id,) = world.modules
+    world.elsewhere[id] = world.modules.pop(id)
+    missing = "A" * 43
+    data = await ask(client, MODULE_QUERY, transactionIds=[missing, b64url(id)])
+    (edge,) = data["transactions"]["edges"]
+    assert {"name": "Type", "value": "Module"} in edge["node"]["tags"]
+    assert not world.elsewhere
+
+
 async def test_module_query_of_the_official_client(
     world: FakeNetwork, client: httpx.AsyncClient
 ) -> None:
