@@ -9,6 +9,7 @@ UTF-8, surrogates, NaN and infinities, anything refused, deep, long, or of anoth
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from protocols.json1 import Scalar
@@ -29,6 +30,8 @@ from protocols.wire.outcome import Status
 _CONTAINERS_MAX = 400
 """More arrays and objects than this are left to `derive`: nesting stays below any limit of
 Python's."""
+_REMEMBERED_MAX, _REMEMBERED_BYTES_MAX = 16, 16 << 10
+"""Outputs whose meaning is kept for the next question: at least one for each thread."""
 _LITERALS = {True: "true", False: "false"}
 
 
@@ -47,6 +50,14 @@ def status_and_outbox(
     format: str, status: Status, raw: bytes, bounds: Bounds
 ) -> tuple[Status, Outbox]:
     """`derive(format, status, raw, bounds)[:2]`."""
+    if len(raw) > _REMEMBERED_BYTES_MAX:
+        return _status_and_outbox(format, status, raw, bounds)
+    return _remembered(format, status, raw, bounds)
+
+
+def _status_and_outbox(
+    format: str, status: Status, raw: bytes, bounds: Bounds
+) -> tuple[Status, Outbox]:
     if status.has_output and format != FORMAT_CBOR and len(raw) <= bounds.output_bytes_max:
         try:
             outbox = _read(raw)
@@ -60,6 +71,10 @@ def status_and_outbox(
             return Status.OK, outbox
     derived = derive(format, status, raw, bounds)
     return derived.status, derived.outbox
+
+
+# An output is read twice in a row: by the engine, which commits or goes back, and for its leaf.
+_remembered = lru_cache(maxsize=_REMEMBERED_MAX)(_status_and_outbox)
 
 
 def _read(raw: bytes) -> Outbox | None:
