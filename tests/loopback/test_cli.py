@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -113,7 +114,10 @@ def test_second_node_on_a_directory_is_refused(shell: Shell) -> None:
             "run", "--messenger-port=0", "--scheduler-port=0", "--compute-port=0", code=3
         )
         assert "in use" in refused
-        assert json.loads(shell("status", "--json"))["ready"]
+        # It asks peers first what it has signed, and there are none: that takes a few seconds.
+        deadline = time.monotonic() + READY_S_MAX
+        while not json.loads(shell("status", "--json"))["ready"]:
+            assert time.monotonic() < deadline
     finally:
         shell.stop(node)
 
