@@ -106,6 +106,11 @@ class AosLog:
         more = (self._message(*self._tags(workload)) for _ in range(count))
         return [self._add(item) for item in more]
 
+    @property
+    def handlers(self) -> list[Slot]:
+        """Slot 0 and the Evals: what stands before any workload."""
+        return self.slots[: 1 + len(_HANDLERS)]
+
     def info(self) -> ProcessInfo:
         return process_info(self.process)
 
