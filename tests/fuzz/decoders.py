@@ -71,6 +71,7 @@ ARGUMENTS: dict[str, Any] = {
     "what": "this",
     "process": ProcessId(bytes(32)),
     "timestamp": 7,
+    "id": bytes(32),
 }
 """Values of what decoders take besides the input."""
 CHOICES: dict[str, tuple[Any, ...]] = {
