@@ -95,6 +95,8 @@ class World:
     loss: float = 0.0
     run: Run | None = None
     """What running a segment gives."""
+    lag_ms: int = 0
+    """Events wait up to this long for a machine, and are one group then."""
 
     def __post_init__(self) -> None:
         self.now = START_MS
@@ -245,11 +247,12 @@ class LedgerNode:
         self.cut_in: int | None = None
         """Groups until the power goes: after the commit, before anything leaves."""
         self._timers: dict[object, int] = {}
+        self._inbox: list[Event] = []
 
     def start(self) -> None:
         self.life += 1
         self.up = True
-        self._timers = {}
+        self._timers, self._inbox = {}, []
         world, disk = self.world, self.disk
         views = Views(self._slots, self._part, verify_ed25519, item_signed)
         self.machine = Ledger(
@@ -296,7 +299,18 @@ class LedgerNode:
             self.post(event)
 
     def post(self, event: Event) -> None:
-        self.group([event])
+        if not self.world.lag_ms:
+            self.group([event])
+            return
+        self._inbox.append(event)
+        if len(self._inbox) == 1:
+            life, world = self.life, self.world
+            world.at(world.now + world.random.randint(0, world.lag_ms), lambda: self._drain(life))
+
+    def _drain(self, life: int) -> None:
+        if self.life == life:
+            events, self._inbox = self._inbox, []
+            self.group(events)
 
     def group(self, events: Sequence[Event]) -> None:
         if not self.up:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from protocols.errors import Reason
 from protocols.ids import NodeKey
+from protocols.ledger.entries import Case
 from protocols.ledger.process import transaction_item
 from protocols.machine.effects import Table
 from protocols.machine.events import VoteArrived
@@ -32,7 +33,9 @@ from tests.protocols.machine.ledger_world import (
     World,
     ledger_network,
 )
+from tests.protocols.machine.test_ledger import accused
 from tests.protocols.machine.world import Key
+from tests.protocols.toy import toy_run
 
 STAKERS = [Key.of(f"staker {number}") for number in range(5)]
 
@@ -250,8 +253,9 @@ def test_with_no_peer_it_waits_and_then_votes_for_later_ticks_only() -> None:
 class Storm:
     """Crashes, cuts, restarts, transactions and time, as hypothesis likes them."""
 
-    def __init__(self, seed: int, loss: float) -> None:
-        self.world = make_world(4, seed, loss=loss)
+    def __init__(self, seed: int, loss: float, lag_ms: int) -> None:
+        self.world = make_world(4, seed, loss=loss, lag_ms=lag_ms, run=toy_run)
+        self.accused = False
         self.posted: list[bytes] = []
 
     def node(self, number: int) -> LedgerNode:
@@ -274,6 +278,9 @@ class Storm:
                 node.cut_in = None
                 node.ask(item)
                 self.posted.append(item.id)
+            case "accuse" if not self.accused:
+                self.accused = True
+                accused(world, len(world.log))
             case "run":
                 world.run_for(number * 40)
 
@@ -285,29 +292,38 @@ class Storm:
                 node.restart()
         world.loss = 0.0
         before = max(ticks(world))
-        world.run_for(40_000)
+        world.run_for(25_000)
         world.settle()
         world.check()
-        assert min(ticks(world)) >= before + 10, "the clock goes on"
+        assert min(ticks(world)) >= before + 5, "the clock goes on"
         placed = [slot.message.id for slot in world.log]
         for id in self.posted:
             assert placed.count(id) == 1, "posted transactions get one slot"  # type: ignore[arg-type]
         for node in world.nodes:
             assert len(node.machine.posting) == 0
+            assert len(set(node.asked)) <= 1, "one segment, which many may ask for again"
+            frozen = node.machine.state.get(Case, STAKERS[0].address)
+            assert (frozen is not None) == self.accused
 
 
 ACTS = st.tuples(
-    st.sampled_from(["crash", "restart", "cut", "pay", "post", "run", "run"]), st.integers(0, 50)
+    st.sampled_from(["crash", "restart", "cut", "pay", "post", "accuse", "run", "run"]),
+    st.integers(0, 50),
 )
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None)
-@given(st.lists(ACTS, max_size=40), st.integers(0, 1000), st.sampled_from([0.0, 0.2]))
+@settings(max_examples=6, deadline=None)
+@given(
+    st.lists(ACTS, max_size=40),
+    st.integers(0, 1000),
+    st.sampled_from([0.0, 0.2]),
+    st.sampled_from([0, 1, 30]),
+)
 def test_no_storm_makes_a_node_contradict_itself(
-    acts: list[tuple[str, int]], seed: int, loss: float
+    acts: list[tuple[str, int]], seed: int, loss: float, lag_ms: int
 ) -> None:
-    storm = Storm(seed, loss)
+    storm = Storm(seed, loss, lag_ms)
     for what, number in acts:
         storm.act(what, number)
     storm.end()
