@@ -389,6 +389,8 @@ class Node:
             if restoring is not None and not restoring["decided"]:
                 reasons.append("the scheduler is still asking peers for the heads of its logs")
             reasons += _recalling(runner.machine.status().get("recall"))
+        if self._with_ledger is not None and (why := self._with_ledger.ledger.stopped):
+            reasons.append(f"the ledger is followed no further: {why}")
         return reasons
 
     def status(self) -> dict[str, Any]:

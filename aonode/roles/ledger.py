@@ -121,6 +121,11 @@ class LedgerRole:
         """Whether a key's vote has any weight."""
         return self._machine.weight(key) > 0
 
+    @property
+    def stopped(self) -> str:
+        """Why the ledger is folded no further here; empty while it is."""
+        return self._machine.stopped
+
     def votes_of(self, key: NodeKey) -> list[Vote]:
         """What this node remembers of a staker's votes; of itself, all that it has kept."""
         return self._machine.voting.votes_of(key)

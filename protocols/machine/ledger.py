@@ -279,6 +279,11 @@ class Ledger:
         """The last final checkpoint; None before the first, or until it was folded again."""
         return self._final
 
+    @property
+    def stopped(self) -> str:
+        """Why nothing more is folded here; empty while it is."""
+        return self._stopped
+
     def weight(self, key: NodeKey) -> int:
         """Base units that stand behind what a key votes for."""
         draft = self._draft()
