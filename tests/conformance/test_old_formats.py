@@ -10,8 +10,10 @@ import pytest
 
 from aonode.engine.wasm import WasmEngine
 from aonode.ports import ModuleSpec, Session
+from aonode.processes.npm import MODULES, fetch_module
 from protocols.ids import ItemId, ProcessId
 from protocols.wire.outcome import Status
+from tests.aonode.engine.aos import MESSAGES, VECTORS
 from tests.aonode.engine.old_formats import FORMATS, old_module
 from tests.conformance.nodejs import SCRIPTS, installed, node
 
@@ -48,15 +50,17 @@ def format(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def under_the_loader(format: str, folder: Path) -> list[dict[str, Any]]:
-    wasm = folder / "old.wasm"
-    wasm.write_bytes(old_module(format))
+def under_the_loader(
+    raw: bytes, format: str, env: Any, messages: list[Any], folder: Path
+) -> list[dict[str, Any]]:
+    wasm = folder / "module.wasm"
+    wasm.write_bytes(raw)
     plan = {
         "modules": str(installed(LOADER)),
         "wasm": str(wasm),
         "format": format,
-        "env": ENV,
-        "messages": [message(data) for data in SAME],
+        "env": env,
+        "messages": messages,
     }
     done = node(SCRIPTS / "loader.mjs", stdin=json.dumps(plan))
     assert done.returncode == 0, done.stderr[-4000:]
@@ -66,7 +70,8 @@ def under_the_loader(format: str, folder: Path) -> list[dict[str, Any]]:
 
 def test_answers_are_those_of_aos_loader(format: str, tmp_path: Path) -> None:
     session = opened(format)
-    theirs = under_the_loader(format, tmp_path)
+    messages = [message(data) for data in SAME]
+    theirs = under_the_loader(old_module(format), format, ENV, messages, tmp_path)
     for data, wanted in zip(SAME, theirs, strict=True):
         root = session.state_root()
         result = session.run_slot(encode(message(data)))
@@ -81,6 +86,17 @@ def test_answers_are_those_of_aos_loader(format: str, tmp_path: Path) -> None:
         assert result.status == (Status.ERROR if failed else Status.OK)
         if failed:
             assert session.state_root() == root
+
+
+def test_the_golden_outputs_of_32_bit_aos_are_what_the_loader_says_today(tmp_path: Path) -> None:
+    name = "aos2_0_4_32"
+    golden = json.loads((VECTORS / f"{name}.json").read_text("utf-8"))
+    messages = [case["message"] for case in MESSAGES["cases"]]
+    format = MODULES[name].format
+    said = under_the_loader(fetch_module(name), format, MESSAGES["env"], messages, tmp_path)
+    assert {
+        case["name"]: each for case, each in zip(MESSAGES["cases"], said, strict=True)
+    } == golden
 
 
 def test_genesis_runs_constructors_and_main(format: str) -> None:
