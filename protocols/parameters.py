@@ -182,9 +182,10 @@ def default_parameters() -> Parameters:
         denomination=9,
         base_unit="armstrong",
         supply_cap=21_000_000 * _TOKEN,
-        stake_min=1000 * _TOKEN,
-        evidence_bond=20 * _TOKEN,
-        evidence_bond_mib=2 * _TOKEN,
+        # Stake and bonds for a thousand nodes: docs/decisions/0010-bonds.md has the sums.
+        stake_min=2000 * _TOKEN,
+        evidence_bond=700 * _TOKEN,
+        evidence_bond_mib=12 * _TOKEN,
         demand_bond=5 * _TOKEN,
         restore_quorum=2,
         push_quorum=2,
@@ -203,9 +204,13 @@ def default_parameters() -> Parameters:
 
 
 def demo_parameters() -> Parameters:
-    """Fast clocks, so that a person can watch a whole challenge, and a faucet."""
+    """Fast clocks, so that a person can watch a whole challenge, a faucet, and the stake and bonds
+    that some thirty nodes need."""
     return replace(
         default_parameters(),
+        stake_min=1000 * _TOKEN,
+        evidence_bond=20 * _TOKEN,
+        evidence_bond_mib=2 * _TOKEN,
         tick_ms=1000,
         challenge_window=20,
         demand_window=20,
