@@ -12,6 +12,7 @@ CODE_PATH = re.compile(r"`((?:protocols|aonode|simnet|tests|docs|\.ci)/[\w./*{},
 TEST_NAME = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 HEADING = re.compile(r"^#+ +(.+?)\s*$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+BARE_TEST_NAME = re.compile(r"`(test_\w+)`")
 MACHINE_PATH = re.compile(r"(?<![\w.$}~])/(?:home|root|Users|work|tmp|mnt)/\w")
 TEXT_SUFFIXES = (".py", ".md", ".toml", ".json", ".html", ".c", ".sh", ".js", ".mjs", ".cddl")
 
@@ -59,6 +60,19 @@ def test_tests_named_in_documents_exist() -> None:
         for document in documents()
         for path, name in TEST_NAME.findall(text(document))
         if not re.search(rf"^(async )?def {name}\(", text(Path(path)), re.MULTILINE)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_tests_named_without_their_file_exist() -> None:
+    there: set[str] = set()
+    for path in files(".py", "tests"):
+        there |= set(re.findall(r"def (test_\w+)", text(path)))
+    wrong = [
+        f"{document}: {name}"
+        for document in documents()
+        for name in BARE_TEST_NAME.findall(text(document))
+        if name not in there
     ]
     assert not wrong, "\n".join(wrong)
 
