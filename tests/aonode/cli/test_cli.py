@@ -15,8 +15,11 @@ from aonode.cli.__main__ import aonode
 from aonode.cli.root import marked
 from aonode.cli.shared import Exit
 from aonode.config import load_network, load_settings
+from aonode.crypto.verify import verify_item
 from aonode.running import Running, read_running, remove_running, write_running
 from protocols.errors import Invalid
+from protocols.ids import parse_id
+from protocols.ledger.process import ledger_process
 
 ID = "A" * 43
 
@@ -91,6 +94,40 @@ def test_init_can_join_a_network(tmp_path: Path) -> None:
     settings = load_settings(tmp_path / "second" / "config.toml", environment={})
     assert settings.network.id == load_network(first).id
     assert (settings.config.roles, settings.config.sole_copy) == (("compute",), False)
+
+
+@pytest.mark.slow
+def test_a_new_network_has_a_ledger_with_the_stake_of_its_node(tmp_path: Path) -> None:
+    made = json.loads(call("init", "--json", "--stake", "3000").output)
+    network = load_network(tmp_path / "aonode-data" / "network.toml")
+    item = ledger_process(network)
+    assert item is not None
+    verify_item(item)
+    token = 10**network.parameters.denomination
+    assert network.stakes == ((parse_id(made["address"]), 3000 * token),)
+    held = dict(network.balances)
+    assert held == dict.fromkeys(map(parse_id, (made["address"], made["client"])), 1000 * token)
+
+
+@pytest.mark.slow
+def test_a_new_network_may_do_without_a_ledger(tmp_path: Path) -> None:
+    assert call("init", "--stake", "0").exit_code == Exit.OK
+    network = load_network(tmp_path / "aonode-data" / "network.toml")
+    assert (network.ledger, network.stakes, network.balances) == (None, (), ())
+    small = call("init", "--data-dir", "second", "--stake", "10")
+    assert small.exit_code == Exit.USAGE
+    least = network.parameters.stake_min // 10**network.parameters.denomination
+    assert f"at least {least}" in small.stderr
+
+
+@pytest.mark.slow
+def test_a_watcher_joins_a_network(tmp_path: Path) -> None:
+    call("init")
+    first = str(tmp_path / "aonode-data" / "network.toml")
+    assert call("init", "--data-dir", "w", "--network", first, "--role", "watcher").exit_code == 0
+    settings = load_settings(tmp_path / "w" / "config.toml", environment={})
+    assert settings.config.roles == ("watcher",)
+    assert settings.config.watcher_port == 6364
 
 
 @pytest.mark.slow
