@@ -227,6 +227,7 @@ class Node:
             engine=parts.engine,
             parameters=self.network.parameters,
             fetch_module=self._modules.fetch,
+            awake_max=parts.engine_instances_max,
         )
         role = self.compute = ComputeRole(
             machine=machine,

@@ -183,3 +183,5 @@ class Parts:
     signer: Signer
     engine: Engine | None
     """None for a node without the compute role on a network without a ledger."""
+    engine_instances_max: int = 256
+    """Processes kept alive in it."""

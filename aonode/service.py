@@ -127,7 +127,7 @@ def _build(
         shards=network.parameters.shards,
         sequence_path=paths.sequence,
     )
-    parts = Parts(env, wire, db, sign_once, signer, engine)
+    parts = Parts(env, wire, db, sign_once, signer, engine, config.engine_instances_max)
     return build_node(
         roles=config.roles,
         network=network,
