@@ -67,6 +67,8 @@ EVIDENCE_COMMIT = "evidence-commit"
 """Fields: salt, evidence hash, accuser's address."""
 EVIDENCE_SALT = "evidence-salt"
 """Fields: the accuser's signature over the evidence hash. Nobody else can know it."""
+WATCH_TURN = "watch-turn"
+"""Fields: accused account, watcher's account. In their order watchers bring a case to the ledger."""
 FACT = "fact"
 """Fields: profile, process, module, first slot, head before, head after, root before or null."""
 

@@ -1,6 +1,6 @@
 """From evidence to a burnt stake: bond, parts, reveal, verdict. Part of `watching`.
 
-    PROVED --bond affordable, nobody was first--> COMMITTED --stands in the log--> SENT, all parts
+    PROVED --own turn, bond affordable, nobody was first--> COMMITTED --stands in the log--> SENT, all parts
     --they stand there--> REVEALED --judged--> FROZEN --final--> BURNT, or VERDICT
 
 Each step is durable before its transaction is posted, and every transaction is a pure function of
@@ -16,8 +16,9 @@ from protocols.ledger.disputes import evidence_bond
 from protocols.ledger.draft import NoteKind
 from protocols.ledger.entries import Commit, Part
 from protocols.machine.case import POSTED, Case, Stage
-from protocols.machine.effects import Effect
+from protocols.machine.effects import Effect, SetTimer
 from protocols.machine.events import FoldedSlot
+from protocols.machine.turns import wait_ms
 from protocols.machine.watch import Watch
 from protocols.wire.evidence import commitment, evidence_hash
 from protocols.wire.ledger_tx import (
@@ -27,6 +28,7 @@ from protocols.wire.ledger_tx import (
     RevealEvidence,
 )
 
+TIMER = "commit"
 COMMITS_MAX = 3
 """Commits of one case that the ledger may refuse or let expire."""
 PART_OVERHEAD_BYTES = 4096
@@ -135,7 +137,11 @@ class Accusing:
         if watch.balance() < bond:
             why = f"its bond is {bond}, the balance {watch.balance()}; fund {b64url(watch.address)}"
             return watch.hold(case, why, now)
-        if not watch.is_free():
+        if case.commit_ms is None:
+            case.commit_ms = now + wait_ms(watch, case.unit)
+            if now < case.commit_ms:
+                return [SetTimer((TIMER, case.id), case.commit_ms)]
+        if now < case.commit_ms or not watch.is_free():
             return []
         case.sequence = watch.sequence(now)
         effects = watch.move(case, Stage.COMMITTED, f"bond {bond}", now)

@@ -14,7 +14,7 @@ from protocols.wire import shape
 from protocols.wire.evidence import evidence_bytes_max
 from protocols.wire.proof import PROOF_BYTES_MAX
 
-WHY_CHARS_MAX = 500
+WHY_BYTES_MAX = 1000
 _ROW_OVERHEAD_BYTES = 4096
 
 
@@ -95,6 +95,8 @@ class Case:
     """Peers asked for them."""
     waiting: bool = False
     """For an answer, an audit or a segment."""
+    commit_ms: int | None = None
+    """Until then it is left to other watchers to commit to evidence against it."""
     witness_at: int | None = None
     """First slot of the segment whose state before it is being made."""
     facts: dict[bytes, tuple[bytes, ...] | None] = field(default_factory=dict)
@@ -116,7 +118,7 @@ class Case:
                 self.last,
                 self.opened_ms,
                 self.stage.value,
-                self.why[:WHY_CHARS_MAX],
+                self.why,
                 self.changed_ms,
                 self.evidence,
                 self.sequence,
@@ -144,7 +146,7 @@ class Case:
             shape.integer(last, "case last"),
             shape.integer(opened, "case time"),
             Stage(str(stage)),
-            shape.text(why, "case reason", most=4 * WHY_CHARS_MAX),
+            shape.text(why, "case reason", most=WHY_BYTES_MAX),
             shape.integer(changed, "case time"),
             shape.octets(evidence, "case evidence", most=most),
             None if sequence is None else shape.integer(sequence, "case sequence"),

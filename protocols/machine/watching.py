@@ -21,10 +21,10 @@ from typing import Any
 
 from protocols import keyspace
 from protocols.ids import NodeKey, ProcessId, b64url
-from protocols.machine.accusing import Accusing
+from protocols.machine.accusing import TIMER, Accusing
 from protocols.machine.asking import TAG, Asking
 from protocols.machine.case import POSTED, Case, Stage
-from protocols.machine.effects import Effect, Event, Persist, Table
+from protocols.machine.effects import Effect, Event, Persist, Table, TimerFired
 from protocols.machine.events import (
     Audited,
     Evaluated,
@@ -34,6 +34,7 @@ from protocols.machine.events import (
     LedgerMoved,
     PeersChanged,
     ProofsArrived,
+    ProofSealed,
     SegmentRun,
     StatementArrived,
     VoteArrived,
@@ -127,6 +128,8 @@ class Watching:
             case ProofsArrived(tag=(tag, id)) if tag == TAG and id in self._cases:
                 case = self._cases[id]
                 return self._investigating.proofs_arrived(case, event, now) + self._push(now)
+            case TimerFired(key=(tag, _)) if tag == TIMER:
+                return self._push(now)
             case Audited():
                 return self._audited(event, now)
             case SegmentRun():
@@ -142,6 +145,8 @@ class Watching:
                 return self._suspecting.hear(raw, statement.value, now)
             case VoteArrived(vote=vote):
                 return self._suspecting.vote(vote.value, now)
+            case ProofSealed(proof=proof):
+                self._suspecting.sealed(proof)
             case Evaluated(process=process, last=last):
                 return self._evaluated(process, last, now)
             case Extended(process=process, slots=slots):

@@ -13,7 +13,17 @@ from protocols.ids import ItemId, NodeKey, ProcessId
 from protocols.ledger.entries import Bond, Case
 from protocols.ledger.process import transaction_item, unsigned_ledger
 from protocols.machine.audit import Own, OwnLeaves
-from protocols.machine.effects import Audit, Effect, Event, Notify, Persist, RunSegment, Send
+from protocols.machine.effects import (
+    Audit,
+    Effect,
+    Event,
+    Notify,
+    Persist,
+    RunSegment,
+    Send,
+    SetTimer,
+    TimerFired,
+)
 from protocols.machine.events import (
     Audited,
     Evaluated,
@@ -153,6 +163,8 @@ class Node:
             case Audit():
                 self.audits.append(effect)
                 world.later(self, self._audited(effect))
+            case SetTimer(key=key, at_ms=at_ms):
+                world.timers[self, key] = at_ms
             case RunSegment(segment=segment):
                 world.later(self, SegmentRun(segment.fact, toy_run(segment)))
             case Send(protocol=Protocol.LEAVES):
@@ -187,6 +199,7 @@ class World(Ledger):
         self.nodes: list[Node] = []
         self._waiting: deque[tuple[Node, Event]] = deque()
         self._posts: dict[ItemId, Item] = {}
+        self.timers: dict[tuple[Node, tuple[Any, ...]], int] = {}
         self._now = 1_000_000
         self.leaves: dict[tuple[NodeKey, bytes], tuple[bytes, ...]] = {}
         """Leaf hashes a unit gives for its statement."""
@@ -231,7 +244,7 @@ class World(Ledger):
 
     def settle(self) -> None:
         """Until nobody has anything to do."""
-        while self._waiting or self._posts:
+        while self._waiting or self._posts or self._ring():
             while self._waiting:
                 node, event = self._waiting.popleft()
                 if self.crash(node, event):
@@ -246,6 +259,15 @@ class World(Ledger):
                     node.on(event)
             if self._posts:
                 self.fold(self._posts.pop(next(iter(self._posts))))
+
+    def _ring(self) -> bool:
+        """Nobody has anything to do: the next timer runs out, if one is set."""
+        if not self.timers:
+            return False
+        node, key = first = min(self.timers, key=lambda each: self.timers[each])
+        self._now = max(self._now, self.timers.pop(first))
+        self.later(node, TimerFired(key))
+        return True
 
     def pass_time(self, ticks: int = 1, signers: Sequence[Key] = STAKERS[1:]) -> None:
         """Final checkpoints, one tick after another."""
