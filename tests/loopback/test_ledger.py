@@ -11,11 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import trio
 
+from aonode.client import module_item
 from aonode.config import write_network
 from aonode.crypto.keys import new_key
+from aonode.crypto.signers import Ed25519Signer
 from aonode.env import ProductionEnv
 from aonode.local_network import (
     BALANCE,
@@ -24,11 +27,14 @@ from aonode.local_network import (
     local_network,
     run_command,
 )
+from aonode.processes import token_wasm
 from aonode.running import Running, write_running
-from protocols.ids import b64url
+from protocols.ids import address_of, b64url
+from protocols.outbox import FORMAT_CBOR
 from protocols.parameters import demo_parameters
 
 TOKEN = 10**9
+SLASHED_S_MAX = 120.0
 UNITS = 4
 """Messenger, scheduler and two compute units: each has a stake."""
 PARAMETERS = replace(
@@ -181,26 +187,37 @@ def command(config: Path) -> list[str]:
 
 
 @pytest.mark.slow
-async def test_a_lie_is_refused_and_handed_over(tmp_path: Path) -> None:
-    async with shell(tmp_path, computes=3, command=command) as run:
-        module = await run("module", "publish")
-        process = await run("spawn", module, "--tag", "Supply=100")
+async def test_a_lie_is_refused_and_handed_over_until_it_is_punished(tmp_path: Path) -> None:
+    signer = Ed25519Signer(b"m" * 32)
+    module = module_item(signer, token_wasm(), FORMAT_CBOR, bytes(32))
+    options = {"computes": 3, "command": command, "slashable_modules": (module.id,)}
+    async with shell(tmp_path, **options) as run:
+        (mu,) = run.local.urls("messenger")
+        async with httpx.AsyncClient(trust_env=False) as http:
+            (await http.post(f"{mu}/tx", content=module.raw)).raise_for_status()
+        process = await run("spawn", b64url(module.id), "--tag", "Supply=100")
         message = await run("send", process, "--tag", "Action=Balances")
         await reach(run, 1)
         asked = ("result", process, message, "--quorum", "2", "--accept", "soft")
-        refused = await run(*asked, code=1)
-        liar = b64url(run.local.nodes["cu2"].key)
-        assert "do not rely on this result" in refused
-        assert liar in refused
-        told = await stdout(run, *asked, "--json")
-        found = json.loads(told)["acceptance"]
-        assert (found["accepted"], len(found["disagree"])) == (False, 3)
-        outputs = {row["unit"]: row["output"] for row in found["disagree"]}
-        assert len(set(outputs.values())) == 2
-        assert all(len(row["taken_by"]) >= 2 for row in found["handed_over"])
+        refused = json.loads(await refusal(run, *asked, "--json"))["acceptance"]
+        liar = run.local.nodes["cu2"].key
+        assert (refused["accepted"], len(refused["disagree"])) == (False, 3)
+        assert refused["reasons"][0].startswith("do not rely on this result")
+        assert b64url(liar) in refused["reasons"][0]
+        assert len({row["output"] for row in refused["disagree"]}) == 2
+        assert all(len(row["taken_by"]) >= 2 for row in refused["handed_over"])
+        with trio.fail_after(SLASHED_S_MAX):
+            while not (cases := (await run.json("challenge", "list"))["cases"]):
+                await trio.sleep(0.5)
+        assert [case["account"] for case in cases] == [b64url(address_of(liar))]
+        # Once that is final, the others are believed again.
+        told = await run.json(*asked, "--wait", "--timeout", "60")
+        found = told["acceptance"]
+        assert (found["accepted"], len(found["units"])) == (True, 2)
+        assert any("says something else" in warning for warning in found["warnings"])
 
 
-async def stdout(run: Shell, *arguments: str) -> str:
+async def refusal(run: Shell, *arguments: str) -> str:
     """What a verb prints before it fails."""
     done = await trio.run_process(
         [sys.executable, "-m", "aonode", *arguments, "--data-dir", "client"],

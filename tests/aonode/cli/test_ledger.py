@@ -69,6 +69,12 @@ def test_mint_refuses_what_is_no_list_of_years(years: str) -> None:
         (["stake", "delegate", "nobody.json"], Exit.USAGE, "no key file nobody.json"),
         (["challenge", "raise", "nowhere"], Exit.USAGE, "cannot read nowhere"),
         (["challenge", "show", ID], Exit.USAGE, "--node URL"),
+        (["result", ID, ID, "--value", "1"], Exit.USAGE, "go with --accept"),
+        (["result", ID, ID, "--wait"], Exit.USAGE, "go with --accept"),
+        (["result", ID, ID, "--accept", "soft"], Exit.USAGE, "--node URL"),
+        (["result", ID, ID, "--accept", "soft", "--quorum", "0"], Exit.USAGE, "at least 1 unit"),
+        (["result", ID, ID, "--accept", "soft", "--value", "-1"], Exit.USAGE, "is no amount"),
+        (["prove", "nowhere"], Exit.USAGE, "cannot read nowhere"),
     ],
 )
 def test_what_is_wrong_is_said(arguments: list[str], code: Exit, words: str) -> None:
