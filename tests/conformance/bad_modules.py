@@ -24,11 +24,17 @@ class Bad:
     """Nothing is ever signed at that slot: the CU stops there, and says why."""
 
 
-def raw_small(handle: str, declarations: str = "", alloc: str = "(i32.const 4096)") -> bytes:
-    """An ao-cbor-1 module with a free hand in its declarations and in `alloc`."""
+def raw_small(
+    handle: str,
+    declarations: str = "",
+    *,
+    alloc: str = "(i32.const 4096)",
+    memory: str = "1",
+) -> bytes:
+    """An ao-cbor-1 module with a free hand in all that `guests.small` fixes."""
     return wat(
         f"""(module {declarations}
-        (memory (export "memory") 1)
+        (memory (export "memory") {memory})
         (func (export "alloc") (param i32) (result i32) {alloc})
         (func (export "handle") (param i32 i32) (result i64) {handle} (i64.const 0)))"""
     )
@@ -77,6 +83,18 @@ BAD: dict[str, Bad] = {
         CBOR,
         "stack",
         refused=True,
+    ),
+    "loops before its first message": Bad(
+        raw_small("", "(func $s (loop $l (br $l))) (start $s)"),
+        CBOR,
+        "start function",
+        refused=True,
+    ),
+    "data outside its memory": Bad(
+        raw_small("", '(data (i32.const 70000) "x")'), CBOR, "out of bounds", refused=True
+    ),
+    "starts with more memory than it may have": Bad(
+        raw_small("", memory="65536"), CBOR, "4294967296 bytes", refused=True
     ),
     "data.drop": Bad(raw_small("(data.drop $d)", '(data $d "x")'), CBOR, "data.drop", refused=True),
     "an ABI without handle": Bad(
