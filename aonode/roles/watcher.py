@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any, Generic, TypeVar, overload
 
 from aonode.crypto.verify import verify_ed25519
@@ -33,6 +34,8 @@ from protocols.wire.assignment import Chain, Slot
 from protocols.wire.evidence import statement_id
 from protocols.wire.proof import Leaf, Receipt, StateProof
 
+RECEIPTS_MAX = 4096
+"""Own receipts kept in memory."""
 PROOFS_MAX = 1024
 """Heard proofs looked at for what a statement continues."""
 EMPTY_ROOT = Mmr().root()
@@ -65,13 +68,17 @@ class _Rows(Sequence[T], Generic[T]):
         return self._read(first, stop - 1) if first < stop else []
 
 
+ReadReceipt = Callable[[ProcessId, int], Receipt]
+
+
 class StoredLeaves:
     """`protocols.machine.audit.OwnLeaves` over the rows of this node's compute unit."""
 
-    def __init__(self, db: Store, process: ProcessId, count: int, output_bytes_max: int) -> None:
+    def __init__(self, db: Store, process: ProcessId, count: int, receipt: ReadReceipt) -> None:
+        """`receipt` reads the one of an evaluated slot."""
         self._db = db
         self._process = process
-        self._output_bytes_max = output_bytes_max
+        self._receipt = receipt
         self.leaves: Sequence[Leaf] = _Rows(count, self._leaves)
         self.hashes: Sequence[bytes] = _Rows(count, self._hashes)
         self.heads: Sequence[bytes] = _Rows(count, self._heads)
@@ -81,15 +88,16 @@ class StoredLeaves:
         return self.heads[slot - 1] if slot else Chain.genesis(self._process).head
 
     def _receipts(self, first: int, last: int) -> list[Receipt]:
-        rows = self._scan(Prefix.RESULT, first, last)
-        most = self._output_bytes_max
-        return [Receipt.decode(result_parts(row, output_bytes_max=most)[3]) for row in rows]
+        return [self._receipt(self._process, slot) for slot in range(first, last + 1)]
 
     def _leaves(self, first: int, last: int) -> list[Leaf]:
         return [receipt.leaf for receipt in self._receipts(first, last)]
 
     def _hashes(self, first: int, last: int) -> list[bytes]:
-        return self._scan(Prefix.LEAF, first, last)
+        start, stop = keyspace.nonce_range(Prefix.LEAF, self._process, first, last)
+        rows = [row for _, row in self._db.scan(start, stop)]
+        assert len(rows) == last - first + 1, "what is evaluated has its rows"
+        return rows
 
     def _heads(self, first: int, last: int) -> list[bytes]:
         return [receipt.head for receipt in self._receipts(first, last)]
@@ -100,11 +108,18 @@ class StoredLeaves:
             roots += [each.mmr_root for each in self._receipts(max(first, 1) - 1, last - 1)]
         return roots
 
-    def _scan(self, prefix: Prefix, first: int, last: int) -> list[bytes]:
-        start, stop = keyspace.nonce_range(prefix, self._process, first, last)
-        rows = [row for _, row in self._db.scan(start, stop)]
-        assert len(rows) == last - first + 1, "what is evaluated has its rows"
-        return rows
+
+def receipt_reader(db: Store, output_bytes_max: int) -> ReadReceipt:
+    """Reads receipts of evaluated slots from their rows, which never change; the newest stay in
+    memory, since every unit's statements are compared with the same ones."""
+
+    @lru_cache(maxsize=RECEIPTS_MAX)
+    def read(process: ProcessId, slot: int) -> Receipt:
+        row = db.get(keyspace.result_key(process, slot))
+        assert row is not None, "what is evaluated has its row"
+        return Receipt.decode(result_parts(row, output_bytes_max=output_bytes_max)[3])
+
+    return read
 
 
 class WatcherViews:
@@ -130,6 +145,7 @@ class WatcherViews:
         self._replica = replica
         self._book = book
         self._compute = compute
+        self._receipt = receipt_reader(db, network.parameters.output_bytes_max)
 
     def views(self) -> Views:
         """What the machine is given."""
@@ -150,7 +166,7 @@ class WatcherViews:
         if self._compute is None or process == self._network.ledger:
             return None
         count = self._compute.last(process) + 1
-        return StoredLeaves(self._db, process, count, self._network.parameters.output_bytes_max)
+        return StoredLeaves(self._db, process, count, self._receipt)
 
     def slots(self, process: ProcessId, first: int, last: int) -> Sequence[Slot]:
         return self._replica.slots(process, first, last, last - first + 1)

@@ -186,6 +186,7 @@ class WithLedger:
             Evaluated,
             Extended,
             ForkSeen,
+            ProofSealed,
             PeersChanged,
         )
         if watches:

@@ -8,11 +8,13 @@ lot.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from protocols.court import first_leaf
 from protocols.errors import Invalid
-from protocols.ids import ProcessId
+from protocols.ids import NodeKey, ProcessId
 from protocols.ledger.entries import AnchorEntry
 from protocols.machine.audit import Suspicion, check, last_slot
 from protocols.machine.case import Case, Kind
@@ -34,6 +36,8 @@ from protocols.wire.outcome import Status
 from protocols.wire.proof import Receipt, Statement, StateProof
 from protocols.wire.vote import Vote
 
+OWN_PROOFS_MAX = 4096
+"""Newest own proofs, to know the same words by."""
 HARMLESS = (Suspicion.NONE, Suspicion.UNKNOWN)
 """Nothing comes of these."""
 
@@ -49,6 +53,7 @@ class Suspecting:
         self._begin = begin
         self._audit_share = audit_share
         self._heard = Heard(watch.parameters)
+        self._own_proofs: OrderedDict[bytes, None] = OrderedDict()
         self.checked = 0
         """Statements that were compared with own leaves."""
 
@@ -66,6 +71,8 @@ class Suspecting:
         watch = self._watch
         if not self._counts(statement):
             return []
+        if isinstance(statement, StateProof) and self._is_own_word(statement):
+            return []
         finding = self._finding(statement)
         if finding in HARMLESS and not self._names_no_anchor(statement):
             return []
@@ -80,6 +87,15 @@ class Suspecting:
             self._heard.checked(statement.process, statement_id(raw))
             return self._begin(_case(raw, statement, watch, now), finding.value, now)
         return [] if watch.evaluates(statement.process) else self._compare(statement)
+
+    def sealed(self, proof: StateProof) -> None:
+        """This node's own proof: most of the others say the same."""
+        self._own_proofs[_words(proof)] = None
+        if len(self._own_proofs) > OWN_PROOFS_MAX:
+            self._own_proofs.popitem(last=False)
+
+    def _is_own_word(self, proof: StateProof) -> bool:
+        return proof.start is None and _words(proof) in self._own_proofs
 
     def _counts(self, statement: Statement) -> bool:
         """Whether it is somebody else's, with something to lose, and can be judged."""
@@ -174,6 +190,11 @@ class Suspecting:
         cases = slot_cases(self._watch, process, slots, now)
         why = "an item was assigned that must be refused"
         return [effect for case in cases for effect in self._begin(case, why, now)]
+
+
+def _words(proof: StateProof) -> bytes:
+    """What a proof says of the process, whoever says it and when."""
+    return replace(proof, tick=0, sequence=0, cu=NodeKey(bytes(32))).signing_bytes()
 
 
 def _case(

@@ -18,7 +18,7 @@ from protocols.ledger.entries import Case as LedgerCase
 from protocols.ledger.process import transaction_item
 from protocols.ledger.state import State
 from protocols.machine.audit import Log, Own, OwnLeaves
-from protocols.machine.case import Case, Stage
+from protocols.machine.case import WHY_BYTES_MAX, Case, Stage
 from protocols.machine.effects import Audit, Effect, Notify, Persist, Table
 from protocols.machine.events import Audited, PostAsked
 from protocols.network import Network
@@ -237,6 +237,7 @@ class Watch:
 
     def move(self, case: Case, stage: Stage, why: str, now: int) -> list[Effect]:
         """The case has come this far; durable before anything else is done about it."""
+        why = why.encode("utf-8", "replace")[:WHY_BYTES_MAX].decode("utf-8", "ignore")
         case.stage, case.why, case.changed_ms, case.waiting = stage, why, now, False
         return [Persist(Table.ITEMS, keyspace.challenge_key(case.id), case.encode())]
 

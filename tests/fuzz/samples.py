@@ -20,8 +20,9 @@ from aonode.processes import token_wasm
 from protocols.accumulator import mmr_of, mmr_prove
 from protocols.codec import Value, encode
 from protocols.errors import Invalid
-from protocols.ids import NodeKey, b64url
+from protocols.ids import NodeKey, ProcessId, b64url
 from protocols.ledger.trie import EntryProof
+from protocols.machine.case import Case, Kind
 from protocols.wire.bundle import encode_bundle
 from protocols.wire.proof_streams import LeavesRequest, ProofsAnswer, ProofsRequest
 from protocols.wire.record import Record
@@ -122,6 +123,8 @@ def _all() -> Iterator[bytes]:
     yield from (mmr_of(HASHES[:count]).encode() for count in (0, 1, 7))
     yield mmr_prove(HASHES, 4).encode()
     yield EntryProof(b"key", b"value", ((3, HASHES[0]), (9, HASHES[1]))).encode()
+    unit, process = NodeKey(HASHES[0]), ProcessId(HASHES[1])
+    yield Case(HASHES[2], Kind.STATEMENT, b"statement", unit, process, 1, 7, 5).encode()
     receipts = json.loads((FOLDER / "proof.json").read_text("utf-8"))
     yield LeavesRequest(b"statement").encode()
     yield ProofsRequest(None, NodeKey(HASHES[0]), 7, True).encode()
