@@ -79,6 +79,7 @@ class Segment:
     process: Item
     module: ItemId
     slots: tuple[Slot, ...]
+    """None if the evidence shows none: then a fact can be looked up, and nothing be run."""
     root_before: bytes | None
     """State root before the first slot; None: a fresh instance."""
     witness: Witness | None
@@ -86,8 +87,9 @@ class Segment:
 
 
 RunSegment = Callable[[Segment], tuple[bytes, ...] | None]
-"""The leaf hashes of a segment's slots. None if there is no witness where one is needed, or it
-is not the state with `root_before`. A node that cannot run it deterministically raises."""
+"""The leaf hashes of a segment's slots. None if there are no slots, or no witness where one is
+needed, or it is not the state with `root_before`. A node that cannot run it deterministically
+raises."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,7 @@ def _fraud(evidence: FraudProof, run_segment: RunSegment, court: Court) -> Judge
     leaves = run_segment(segment)
     if leaves is None:
         raise void("there is no witness of the state before the segment")
-    assert len(leaves) == len(slots), "running a segment gives a leaf for every slot"
+    assert len(leaves) == last - first + 1, "a segment has a leaf for every slot"
     right = leaves[index - first] == leaf
     return Judgement(
         Finding.INNOCENT if right else Finding.GUILTY,
@@ -119,7 +119,7 @@ def _check_chain(evidence: FraudProof, claim: Claim, last: int) -> bytes:
     """Check that the ids lead to the claim's head; the head after slot `last`."""
     if len(evidence.ids) != 32 * (claim.last - evidence.first + 1):
         raise void("not one assignment id for each slot up to the claim's last")
-    if len(evidence.slots) != last - evidence.first + 1:
+    if evidence.slots and len(evidence.slots) != last - evidence.first + 1:
         raise void(f"the segment has {last - evidence.first + 1} slots")
     if not evidence.first and evidence.head_before != Chain.genesis(claim.process).head:
         raise void("the head before slot 0 is another one")
@@ -135,7 +135,8 @@ def _check_chain(evidence: FraudProof, claim: Claim, last: int) -> bytes:
 
 
 def _slots(evidence: FraudProof, process: Item, court: Court) -> tuple[Slot, ...]:
-    """The segment's slots, all signatures checked: an id does not bind what its item says."""
+    """The segment's slots, all signatures checked: an id does not bind what its item says. None
+    may be shown: a fact names the heads, so what is known of it was run from these very slots."""
     scheduler = process_info(process).scheduler
     slots = []
     for number, (assignment_raw, item_raw) in enumerate(evidence.slots, evidence.first):

@@ -103,7 +103,7 @@ class _Trial:
         fact = self._draft.get(Fact, segment.fact)
         if fact is not None:
             return tuple(fact.leaves[at : at + 32] for at in range(0, len(fact.leaves), 32))
-        if segment.witness is None and segment.root_before is not None:
+        if not segment.slots or (segment.witness is None and segment.root_before is not None):
             return None
         return self._draft.facts.run(segment)
 

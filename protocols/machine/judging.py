@@ -6,6 +6,8 @@ the ledger will: what is wrong with this node's own leaves shows here and accuse
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from protocols.accumulator import mmr_prove
 from protocols.court import Finding, Judgement, Segment
 from protocols.faults import SHARES
@@ -16,9 +18,16 @@ from protocols.machine.case import Case, Stage
 from protocols.machine.effects import Effect, RunSegment
 from protocols.machine.events import Audited, SegmentRun
 from protocols.machine.watch import Watch
-from protocols.parameters import SHARE_WHOLE
+from protocols.parameters import SHARE_WHOLE, Parameters
 from protocols.verdict import verdict
-from protocols.wire.evidence import BadLeaf, Evidence, FraudProof, Witness, encode_evidence
+from protocols.wire.evidence import (
+    BadLeaf,
+    Evidence,
+    FraudProof,
+    Witness,
+    decode_evidence,
+    encode_evidence,
+)
 from protocols.wire.proof import Receipt, Statement
 
 
@@ -88,7 +97,7 @@ class Judging:
         """Raises _NeedsWitness."""
 
         def run(segment: Segment) -> tuple[bytes, ...] | None:
-            fact = self._watch.state.get(Fact, segment.fact)
+            fact = self._known(segment.fact)
             if fact is not None:
                 return tuple(fact.leaves[at : at + 32] for at in range(0, len(fact.leaves), 32))
             if segment.fact in case.facts:
@@ -110,8 +119,18 @@ class Judging:
             return self._watch.move(case, Stage.DROPPED, why, now)
         if self._is_paid(judgement):
             return self._watch.move(case, Stage.DROPPED, "it has been paid for already", now)
+        if judgement.fact is not None and self._known(judgement.fact[0]) is not None:
+            blob = _look_up(blob, self._watch.parameters)
         case.evidence, case.sequence, case.tries = blob, None, 0
         return self._watch.move(case, Stage.PROVED, f"{judgement.fault}: {judgement.reason}", now)
+
+    def _known(self, key: bytes) -> Fact | None:
+        """A fact that the ledger will still know when evidence committed now is revealed."""
+        fact, parameters = self._watch.state.get(Fact, key), self._watch.parameters
+        if fact is None:
+            return None
+        left = fact.used + parameters.unbonding - self._watch.state.totals().tick
+        return fact if left > parameters.challenge_window else None
 
     def _is_paid(self, judgement: Judgement) -> bool:
         """Whether a share of the stake was taken for this already."""
@@ -147,3 +166,10 @@ class Judging:
     def forget(self, case: Case) -> None:
         """It is gone."""
         self._witnesses.pop(case.id, None)
+
+
+def _look_up(blob: bytes, parameters: Parameters) -> bytes:
+    """Evidence about a segment whose leaves the ledger knows: no slots, no state."""
+    evidence = decode_evidence(blob, parameters)
+    assert isinstance(evidence, FraudProof), "only a segment has leaves"
+    return encode_evidence(replace(evidence, slots=(), witness=None))

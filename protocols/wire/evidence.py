@@ -123,7 +123,7 @@ class FraudProof(Record):
     path: bytes | None
     """Its encoded `MmrProof` under one of the accused's MMR roots."""
     slots: tuple[tuple[bytes, bytes], ...]
-    """(assignment, item) of every slot of the segment."""
+    """(assignment, item) of every slot of the segment; none where the ledger knows its leaves."""
     witness: Witness | None
     """The state before; None for slot 0, and where the ledger knows the segment's leaves."""
 
@@ -139,7 +139,7 @@ class FraudProof(Record):
         shape.integer,
         optional(shape.identifier),
         optional(octets(PATH_BYTES_MAX)),
-        listed(together(octets(ASSIGNMENT_BYTES_MAX), octets(ITEM_BYTES_MAX)), SLOTS_MAX, 1),
+        listed(together(octets(ASSIGNMENT_BYTES_MAX), octets(ITEM_BYTES_MAX)), SLOTS_MAX),
         optional(Witness.of_value),
     )
 

@@ -244,7 +244,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
     rate, restore_s = burnt_fuel_per_s(quick=quick), restore_s_per_mib(quick=quick)
     fold_s = bench.fold_s_per_mib(16 if quick else 256)
     highest = worst(parameters, folded, fold_s, restore_s)
-    known = replace(other, witness=None)
+    known = replace(other, witness=None, slots=())
     second, said = bench.fold(known, WATCHER)
     assert said.startswith("guilty"), said
     size = highest.bytes
@@ -269,10 +269,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         ),
     }
     ratios = [each["ratio"][str(BYSTANDERS[-1])] for each in made_scenarios.values()]
-    shares = {
-        "typical": second.tokens(parameters) / folded.tokens(parameters),
-        "worst": second.tokens(parameters) / highest.tokens(parameters),
-    }
+    shares = [second.tokens(parameters) / first.tokens(parameters) for first in (highest, folded)]
     return {
         "prices_tokens": {
             "per_1e9_fuel": parameters.price_fuel / TOKEN,
@@ -288,7 +285,8 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
         "evidence_bytes": {"token": blob, "known_fact": len(encode_evidence(known)), "most": size},
         **made_scenarios,
         "second_sybil": _show(second, parameters),
-        "second_sybil_share": {name: round(share, 6) for name, share in shares.items()},
+        "second_sybil_share": round(shares[0], 6),
+        "second_sybil_share_of_a_first_that_costs_nothing": round(shares[1], 3),
         "happy_path": happy_path(bench),
         "ratio_least": min(ratios),
     }
@@ -339,6 +337,6 @@ def run(arguments: Namespace) -> dict[str, Any]:
     """Figures, and what misses its target."""
     figures = measure()
     missed = ["ratio_least"] if figures["ratio_least"] < RATIO else []
-    if figures["second_sybil_share"]["worst"] > SECOND_SHARE:
+    if figures["second_sybil_share"] > SECOND_SHARE:
         missed.append("second_sybil_share")
     return {**figures, "missed": missed}

@@ -41,5 +41,5 @@ def test_challenge() -> None:
     figures = challenge.measure(quick=True)
     assert figures["wrong_proof"]["ratio"].keys() == {"10", "100", "1000"}
     assert figures["ratio_least"] > 0
-    assert 0 < figures["second_sybil_share"]["worst"] < figures["second_sybil_share"]["typical"]
+    assert 0 < figures["second_sybil_share"] < 1
     assert figures["happy_path"]["proof_bytes"] > 0

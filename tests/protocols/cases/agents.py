@@ -277,6 +277,8 @@ class Watcher:
             known = trial.state.get(Fact, judgement.fact[0]) is not None
             if known and self.draws.chance(2):
                 evidence = replace(evidence, witness=None)
+                if self.draws.chance(2):
+                    evidence = replace(evidence, slots=())
         yield from post(trial, self.key, encode_evidence(evidence), self.draws)
 
 

@@ -168,7 +168,7 @@ def test_evidence_that_fails_costs_its_bond() -> None:
     assert court.accuse(WATCHER, replace(court.no_fraud(LIAR), witness=None)).startswith("innocent")
     assert court.runs == 1
     assert court.state.totals().burnt == 2 * BOND
-    void = replace(court.no_fraud(LIAR), slots=())
+    void = replace(court.no_fraud(LIAR), slots=court.no_fraud(LIAR).slots[:-1])
     assert court.accuse(WATCHER, void).startswith("void")
     assert court.state.totals().burnt == 3 * BOND
 
@@ -181,6 +181,12 @@ def test_a_second_liar_on_the_same_fact_is_a_look_up() -> None:
     assert court.runs == 1
     unknown = replace(court.fraud(STAKERS[3], slot=13), witness=None)
     assert court.accuse(WATCHER, unknown).startswith("void")
+    # Nor does it take the slots: the fact names the log's heads before and after them.
+    without = replace(unknown, slots=())
+    assert court.accuse(WATCHER, without).startswith("void")
+    third = replace(court.fraud(STAKERS[3], fuel=5), witness=None, slots=())
+    assert court.accuse(WATCHER, third).startswith("guilty")
+    assert court.runs == 1
 
 
 def test_facts_are_dropped_when_nobody_used_them_for_long() -> None:
