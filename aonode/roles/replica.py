@@ -22,7 +22,7 @@ from protocols.machine.events import Extended, ForkFound
 from protocols.machine.rows import slot_of_row
 from protocols.network import Parameters
 from protocols.wire import streams
-from protocols.wire.assignment import Chain, Slot
+from protocols.wire.assignment import Assignment, Chain, Slot, assignment_of
 from protocols.wire.batch import ASSIGNMENT_BYTES_MAX
 from protocols.wire.item import Item, decode_item
 from protocols.wire.process import ProcessInfo, process_info
@@ -97,6 +97,17 @@ class ReplicaRole:
             process, nonce = ProcessId(keyspace.id_of(key)), keyspace.nonce_of(key[:-32])
             if held := self.held(process, nonce):
                 found.append((process, held, ItemId(second)))
+        return found
+
+    def misplaced(self) -> list[Assignment]:
+        """What schedulers have signed right after the last slot of a log, and does not follow it;
+        from disk."""
+        found = []
+        for key in self._seconds.values():
+            process, nonce = ProcessId(keyspace.id_of(key)), keyspace.nonce_of(key[:-32])
+            chain, raw = self._chains.get(process), self._db.get(key)
+            if chain is not None and chain.nonce + 1 == nonce and raw is not None:
+                found.append(assignment_of(decode_item(raw, size_max=ASSIGNMENT_BYTES_MAX)))
         return found
 
     def total(self) -> int:

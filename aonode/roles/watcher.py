@@ -30,7 +30,7 @@ from protocols.machine.watching import Watching
 from protocols.network import Network
 from protocols.parameters import SHARE_WHOLE
 from protocols.trust import Verified
-from protocols.wire.assignment import Chain, Slot
+from protocols.wire.assignment import Assignment, Chain, Slot
 from protocols.wire.evidence import statement_id
 from protocols.wire.proof import Leaf, Receipt, StateProof
 
@@ -206,10 +206,10 @@ class WatcherRole:
         self._network = network
         self.runner: Runner | None = None
 
-    def recover(self) -> None:
-        """Tell the machine what it was about."""
+    def recover(self, misplaced: Sequence[Assignment] = ()) -> None:
+        """Tell the machine what it was about; `misplaced` as `Watching.recover` takes it."""
         rows = self._db.scan(*keyspace.prefix_range(Prefix.CHALLENGE))
-        self._machine.recover((keyspace.id_of(key), row) for key, row in rows)
+        self._machine.recover(((keyspace.id_of(key), row) for key, row in rows), misplaced)
 
     def overhear(self, translate: Translate) -> Translate:
         """Also look at the receipts that this node's messenger is given."""

@@ -34,6 +34,7 @@ from protocols.machine.events import (
     ForkFound,
     ForkSeen,
     LedgerMoved,
+    Misplaced,
     PeersChanged,
     PostAsked,
     ProofSealed,
@@ -176,7 +177,7 @@ class WithLedger:
             watches=watches,
         )
         role = WatcherRole(machine=machine, db=parts.db, network=around.network)
-        role.recover()
+        role.recover(around.replica.misplaced())
         role.runner = around.make_runner(
             "watcher",
             machine,
@@ -186,6 +187,7 @@ class WithLedger:
             Evaluated,
             Extended,
             ForkSeen,
+            Misplaced,
             ProofSealed,
             PeersChanged,
         )

@@ -1,7 +1,7 @@
 """From evidence to a burnt stake: bond, parts, reveal, verdict. Part of `watching`.
 
-    PROVED --own turn, bond affordable, nobody was first--> COMMITTED --stands in the log--> SENT, all parts
-    --they stand there--> REVEALED --judged--> FROZEN --final--> BURNT, or VERDICT
+    PROVED --own turn, bond affordable, nobody was first--> COMMITTED --stands in the log--> SENT,
+    all parts --they stand there--> REVEALED --judged--> FROZEN --final--> BURNT, or VERDICT
 
 Each step is durable before its transaction is posted, and every transaction is a pure function of
 the row, so that a crash repeats a step and never takes another one.

@@ -68,7 +68,8 @@ class Case:
     """One case. What follows `tries` is not durable: it is found out again after a restart."""
 
     id: bytes
-    """Id of the accused statement, vote or assignment."""
+    """Id of the accused statement, vote or assignment; of two that do not follow each other the
+    evidence's."""
     kind: Kind
     accused: bytes
     unit: NodeKey

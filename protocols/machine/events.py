@@ -341,6 +341,16 @@ class ForkFound(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Misplaced(Event):
+    """The scheduler of a log has signed an assignment right after its last slot that does not
+    follow from it, in time or Hash-Chain. Replica -> watcher."""
+
+    assignment: Assignment
+    process: Item | None = None
+    """The process item, where it is slot 0 that is wrong: then there is no log."""
+
+
+@dataclass(frozen=True, slots=True)
 class ForkHeard(Event):
     """Somebody says that it holds two assignments of one slot. Admission -> book."""
 

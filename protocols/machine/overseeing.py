@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from protocols.errors import Invalid
 from protocols.ids import NodeKey, ProcessId
 from protocols.machine.case import Case, Kind
-from protocols.machine.scheduler_faults import bad_item, two_assignments
+from protocols.machine.events import Misplaced
+from protocols.machine.scheduler_faults import bad_item, bad_order, two_assignments
 from protocols.machine.watch import Watch
 from protocols.wire.assignment import Assignment, Slot, assignment_of
 from protocols.wire.evidence import (
@@ -15,6 +16,7 @@ from protocols.wire.evidence import (
     BadAssignment,
     TwoAssignments,
     encode_evidence,
+    evidence_hash,
     statement_id,
 )
 from protocols.wire.item import SignatureType, decode_item
@@ -45,6 +47,24 @@ def slot_cases(watch: Watch, process: ProcessId, slots: Iterable[Slot], now: int
         if case := _case(evidence, slot.assignment, now):
             found.append(case)
     return found
+
+
+def order_case(watch: Watch, found: Misplaced, now: int) -> Case | None:
+    """An assignment that does not follow the one before in this node's log."""
+    assignment, process, before = found.assignment, found.process, None
+    if assignment.nonce:
+        genesis = watch.views.slots(assignment.process, 0, 0)
+        last = watch.views.slots(assignment.process, assignment.nonce - 1, assignment.nonce - 1)
+        if not genesis or not last:
+            return None
+        process, before = genesis[0].message, last[0].assignment
+    if process is None:
+        return None
+    case = _case(bad_order(process, before, assignment), assignment, now)
+    if case is not None:
+        # Its slot may turn out to be given twice as well: that is a case about the assignment.
+        case.id = evidence_hash(case.evidence)
+    return case
 
 
 def _may_enter(slot: Slot, info: ProcessInfo, watch: Watch) -> bool:

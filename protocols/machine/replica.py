@@ -9,7 +9,8 @@ Rule 3: what a peer says is a hint where to ask; what is in the log was checked 
     slot = next -----> rows, Notify(Extended); then the early slots that follow
     slot > next -----> waits in a bounded buffer; the gap is asked for (`catch_up`)
     slot < next -----> the same one: ignored; another one: evidence, Alarm(FORK)
-    does not chain --> Alarm(NOT_NEXT), and the slot before is asked for, as evidence
+    does not chain --> Alarm(NOT_NEXT); the slot before is asked for, as evidence of a fork, and
+                       the next one that does not follow ours is evidence itself
 
 Every few seconds one peer is asked where its logs stand, so that a lost last slot is repaired.
 This file does not know sockets or stores; `now` is an argument.
@@ -42,6 +43,7 @@ from protocols.machine.events import (
     Extended,
     ForkFound,
     LogArrived,
+    Misplaced,
     PeersChanged,
     Scheduled,
     SlotsArrived,
@@ -250,9 +252,23 @@ class Replica:
             return []
         self._told.put(place, True)
         effects: list[Effect] = [Alarm(error.reason, slot.process, error.detail)]
+        if error.reason is Reason.NOT_NEXT:
+            effects += self._misplaced(slot)
         if error.reason is Reason.NOT_NEXT and slot.nonce and peer not in (None, self._key):
             effects += self._probe(slot.process, slot.nonce - 1, peer)
         return effects
+
+    def _misplaced(self, slot: Slot) -> list[Effect]:
+        """What the scheduler signed does not follow our last slot: with that it is evidence. Of a
+        log that is not known nothing is kept, since anybody can begin one."""
+        log, assignment = self._logs.get(slot.process), slot.assignment
+        if log is None or log.scheduler is None:
+            return [] if slot.nonce else [Notify(Misplaced(assignment, slot.message))]
+        if slot.nonce != log.nonce + 1 or log.evidence >= EVIDENCE_MAX:
+            return []
+        log.evidence += 1
+        key = keyspace.evidence_key(slot.process, slot.nonce, assignment.id)
+        return [Persist(Table.LOG, key, assignment.item.raw), Notify(Misplaced(assignment))]
 
     def _probe(self, process: ProcessId, nonce: int, peer: NodeKey | None) -> list[Effect]:
         """Ask a peer on another branch for its slot at a nonce that we have."""

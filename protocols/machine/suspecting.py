@@ -19,8 +19,9 @@ from protocols.ledger.entries import AnchorEntry
 from protocols.machine.audit import Suspicion, check, last_slot
 from protocols.machine.case import Case, Kind
 from protocols.machine.effects import Effect
+from protocols.machine.events import Misplaced
 from protocols.machine.heard import Heard
-from protocols.machine.overseeing import fork_case, slot_cases
+from protocols.machine.overseeing import fork_case, order_case, slot_cases
 from protocols.machine.watch import Watch
 from protocols.wire.assignment import Assignment, Slot
 from protocols.wire.evidence import (
@@ -184,6 +185,15 @@ class Suspecting:
             return []
         self._watch.forked.add(one.process)
         return self._begin(case, f"slot {one.nonce} was given twice", now)
+
+    def misplaced(self, found: Misplaced, now: int) -> list[Effect]:
+        """What a scheduler signed does not follow its log; if it gave a slot twice, that is why,
+        and costs more."""
+        slot = found.assignment.nonce
+        case = order_case(self._watch, found, now)
+        if case is None or found.assignment.process in self._watch.forked:
+            return []
+        return self._begin(case, f"slot {slot} does not follow the one before", now)
 
     def slots(self, process: ProcessId, slots: Sequence[Slot], now: int) -> list[Effect]:
         """A log goes on."""

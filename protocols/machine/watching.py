@@ -8,7 +8,8 @@ Rule 2: what is done about a statement is durable first (`accusing`), and is a p
 Rule 3: own leaves come from the compute unit of this node. Without one, statements of different
         units are compared, and a process is run only where they disagree, or by lot.
 
-    StatementArrived, VoteArrived, ForkSeen --`suspecting`--> Case --`investigating`--> PROVED
+    StatementArrived, VoteArrived, ForkSeen, Misplaced --`suspecting`--> Case
+    Case --`investigating`--> PROVED
     LedgerMoved --> `accusing`: commit, parts, reveal; `replying`: answers to demands
 
 This file does not know stores, engines or clocks; `Views` are views and pure functions.
@@ -16,6 +17,7 @@ This file does not know stores, engines or clocks; `Views` are views and pure fu
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -32,6 +34,7 @@ from protocols.machine.events import (
     ForkSeen,
     LeavesArrived,
     LedgerMoved,
+    Misplaced,
     PeersChanged,
     ProofsArrived,
     ProofSealed,
@@ -44,9 +47,10 @@ from protocols.machine.replying import Replying
 from protocols.machine.suspecting import Suspecting
 from protocols.machine.watch import Views, Watch
 from protocols.network import Network
+from protocols.wire.assignment import Assignment
 
 CASES_MAX = 256
-FORKS_EARLY_MAX = 64
+EARLY_MAX = 64
 CASES_PER_ACCOUNT_MAX = 4
 """Against one account at a time: one is enough to take its stake."""
 
@@ -74,12 +78,16 @@ class Watching:
         self._accusing = Accusing(self._watch)
         self._replying = Replying(self._watch)
         self._watches = watches
-        self._early: list[ForkSeen] = []
-        """Forks told before the ledger was known."""
+        self._early: list[ForkSeen | Misplaced] = []
+        """Faults of schedulers told before the ledger was known."""
         self._tick = -1
 
-    def recover(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        """Take up the CHALLENGE rows as (id, value). Raises Invalid(STORAGE, MALFORMED)."""
+    def recover(
+        self, rows: Iterable[tuple[bytes, bytes]], misplaced: Iterable[Assignment] = ()
+    ) -> None:
+        """Take up the CHALLENGE rows as (id, value), and assignments on disk that do not follow
+        the log. Raises Invalid(STORAGE, MALFORMED)."""
+        self._early += [Misplaced(each) for each in itertools.islice(misplaced, EARLY_MAX)]
         for id, row in rows:
             self._cases[id] = Case.decode(id, row, self._watch.parameters)
 
@@ -134,8 +142,8 @@ class Watching:
                 return self._audited(event, now)
             case SegmentRun():
                 return self._segment_run(event, now)
-            case ForkSeen() if not watch.is_ready:
-                self._early = [*self._early, event][-FORKS_EARLY_MAX:]
+            case ForkSeen() | Misplaced() if not watch.is_ready:
+                self._early = [*self._early, event][-EARLY_MAX:]
         return self._heard(event, now) if self._watches and watch.is_ready else []
 
     def _heard(self, event: Event, now: int) -> list[Effect]:
@@ -153,6 +161,8 @@ class Watching:
                 return self._suspecting.slots(process, slots, now)
             case ForkSeen(one=one, other=other):
                 return self._suspecting.fork(one, other, now)
+            case Misplaced():
+                return self._suspecting.misplaced(event, now)
         return []
 
     def _moved(self, event: LedgerMoved, now: int) -> list[Effect]:
@@ -166,8 +176,8 @@ class Watching:
                 effects += self._accusing.post_again(case)
                 effects += self._investigating.post_again(case)
         early, self._early = self._early, []
-        for fork in early:
-            effects += self._heard(fork, now)
+        for fault in early:
+            effects += self._heard(fault, now)
         effects += self._push(now)
         effects += self._replying.proceed()
         self._tick = watch.tick
