@@ -7,7 +7,7 @@ import sys
 import click
 import msgspec
 
-from aonode.demo.liar import LIES
+from aonode.demo import LIES
 from aonode.ops import log
 from simnet import challenge, corridor, determinism
 from simnet.corridor import NAMES, Cut, Options, Report

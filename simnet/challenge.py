@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, replace
 import trio
 
 from aonode.crypto.signers import Ed25519Signer
-from aonode.demo.liar import LIES, Liar
+from aonode.demo import LIES
+from aonode.demo.liar import Liar
 from aonode.node import Node
 from protocols.ids import Address, ItemId, ProcessId, address_of, b64url
 from protocols.ledger.entries import PAST_SLOTS, Bond, Case, Past
@@ -43,7 +44,7 @@ class Options:
 
     seed: int = 1
     lie: str | None = "balance"
-    """One of `aonode.demo.liar.LIES`; None for a network without a liar."""
+    """One of `aonode.demo.LIES`; None for a network without a liar."""
     transfers: int = 8
     links: LinkModel = field(default_factory=LinkModel)
     rest_s_max: float = 1800.0

@@ -16,6 +16,7 @@ import click
 import trio
 
 from aonode.cli.shared import CLIENT_KEY, NETWORK_FILE, Exit, Failure, json_option, refusals_exit
+from aonode.demo import LIES
 from aonode.env import ProductionEnv
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ REPLAYED = "mu"
 @click.option("--liar", is_flag=True, help="One of three compute units lies, and is slashed.")
 @click.option(
     "--lie",
-    type=click.Choice(("balance", "undo", "receipt", "withhold", "refused")),
+    type=click.Choice(LIES),
     help="How the liar lies; default balance.",
 )
 @click.option("--messages", default=MESSAGES, show_default=True, type=click.IntRange(min=1))

@@ -16,6 +16,7 @@ LIAR = "cu3"
 async def run_liar(root: Path, *, lie: str, aos: bool, quiet: bool) -> tuple[dict[str, Any], bool]:
     """What `--json` prints, and whether the liar and nobody else was caught. Raises Invalid."""
     # libp2p and wasmtime are loaded only here.
+    from aonode.cli import liar
     from aonode.client import ANCHOR_BYTES, module_item
     from aonode.crypto.signers import Ed25519Signer
     from aonode.demo import workload
@@ -26,8 +27,7 @@ async def run_liar(root: Path, *, lie: str, aos: bool, quiet: bool) -> tuple[dic
     def command(config: Path) -> Sequence[str]:
         if config.parent.name != LIAR:
             return run_command(config)
-        liar = [sys.executable, "-m", "aonode.demo.liar"]
-        return [*liar, "--lie", lie, "--config", str(config)]
+        return [sys.executable, "-m", liar.__name__, "--lie", lie, "--config", str(config)]
 
     show, env = Show(quiet=quiet), ProductionEnv()
     chosen = workload.aos() if aos else workload.token()

@@ -1,6 +1,6 @@
 """The demo of a lie: from a wrong answer, by way of evidence on the ledger, to a burnt stake.
 
-One of the compute units is run by `aonode.demo.liar`. Everything that is told here is read from
+One of the compute units is run by `aonode.cli.liar`. Everything that is told here is read from
 the nodes' own ports; nothing of it is decided by the demo.
 """
 

@@ -6,8 +6,8 @@
     withhold  as balance, in state proofs only: it gives nobody a receipt or a leaf hash
     refused   a slot it does not care to run, signed with a status that is none
 
-`python -m aonode.demo.liar --lie balance --config FILE` runs such a node. Every lie is about
-messages with the Action Balance or Balances: of all others it tells the truth.
+Every lie is about messages with the Action Balance or Balances: of all others it tells the truth.
+`python -m aonode.cli.liar --lie balance --config FILE` runs such a node.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
-import click
-
 from aonode.api import ComputeApi, EvaluatedSlot
-from aonode.config import load_settings
+from aonode.demo import LIES
 from aonode.demo.forger import Forger
 from aonode.node import Adversary, Parts
 from aonode.ports import Signer, Wire
@@ -38,7 +35,6 @@ from protocols.wire.outcome import Status, outcome_hash
 from protocols.wire.proof import Leaf, Receipt
 from protocols.wire.topics import Protocol, Topic
 
-LIES = ("balance", "undo", "receipt", "withhold", "refused")
 QUESTIONS = ("Balance", "Balances")
 SKIPPED = 6
 """What the REFUSED of an engine would be, were it a status."""
@@ -185,20 +181,3 @@ async def _nothing(peer: NodeKey, body: bytes) -> AsyncIterator[bytes]:
     nothing: tuple[bytes, ...] = ()
     for frame in nothing:
         yield frame
-
-
-@click.command()
-@click.option("--lie", required=True, type=click.Choice(LIES))
-@click.option(
-    "--config", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False)
-)
-def main(lie: str, config: Path) -> None:
-    """Run the node of a config file as a liar."""
-    from aonode.cli.node import serve
-
-    settings = load_settings(config)
-    serve(settings, lambda signer: Liar(lie, settings.network, signer))
-
-
-if __name__ == "__main__":
-    main()

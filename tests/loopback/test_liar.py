@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from aonode.cli.__main__ import aonode
-from aonode.demo.liar import LIES
+from aonode.demo import LIES
 
 MIB = 1 << 20
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aonode.demo.liar import LIES
+from aonode.demo import LIES
 from simnet.challenge import LIAR, Options, run
 from simnet.fabric import LinkModel
 
