@@ -34,6 +34,8 @@ from protocols.wire.assignment import Assignment, Chain, Slot
 from protocols.wire.evidence import statement_id
 from protocols.wire.proof import Leaf, Receipt, StateProof
 
+NEWEST_MAX = 4096
+"""Newest proofs heard again after a start."""
 RECEIPTS_MAX = 4096
 """Own receipts kept in memory."""
 PROOFS_MAX = 1024
@@ -154,6 +156,7 @@ class WatcherViews:
             slots=self.slots,
             placed=self.placed,
             proofs=self.proofs,
+            newest=self.newest,
             signed=verify_ed25519,
             item_signed=item_signed,
             find=self.find,
@@ -185,6 +188,15 @@ class WatcherViews:
             start, stop = keyspace.nonce_range(Prefix.PROOF, process, first, keyspace.NONCE_MAX)
             heard += [row for _, row in self._sign_once.scan(start, stop, limit=PROOFS_MAX)]
         return [raw for raw in heard if StateProof.decode(raw).cu == cu]
+
+    def newest(self) -> Sequence[bytes]:
+        found: dict[tuple[ProcessId, NodeKey], bytes] = {}
+        # The newest of each come first; where they end is where one comes again.
+        for heard in self._book.proofs(None, None, 0, NEWEST_MAX):
+            proof = StateProof.decode(heard.raw)
+            if found.setdefault((proof.process, proof.cu), heard.raw) is not heard.raw:
+                break
+        return list(found.values())
 
     def result(self, process: ProcessId, slot: int) -> tuple[bytes, bytes] | None:
         if self._compute is None:

@@ -45,6 +45,8 @@ class Views:
     """The slot of an item in the ledger's log."""
     proofs: Callable[[ProcessId, NodeKey, int], Sequence[bytes]]
     """State proofs of a unit over a process that end at a slot or later, heard here or own."""
+    newest: Callable[[], Sequence[bytes]]
+    """The newest heard state proof of each unit over each process; a bounded number."""
     signed: Callable[[bytes, bytes, bytes], bool]
     """Ed25519: (key, message, signature)."""
     item_signed: Callable[[Item], bool]

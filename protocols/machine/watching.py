@@ -23,6 +23,7 @@ from typing import Any
 
 from protocols import keyspace
 from protocols.ids import NodeKey, ProcessId, b64url
+from protocols.machine import rehearing
 from protocols.machine.accusing import TIMER, Accusing
 from protocols.machine.asking import TAG, Asking
 from protocols.machine.case import POSTED, Case, Stage
@@ -43,6 +44,7 @@ from protocols.machine.events import (
     VoteArrived,
 )
 from protocols.machine.investigating import Investigating
+from protocols.machine.rehearing import Rehearing
 from protocols.machine.replying import Replying
 from protocols.machine.suspecting import Suspecting
 from protocols.machine.watch import Views, Watch
@@ -77,6 +79,7 @@ class Watching:
         self._investigating = Investigating(self._watch, asking)
         self._accusing = Accusing(self._watch)
         self._replying = Replying(self._watch)
+        self._rehearing = Rehearing(views.newest, self._suspecting.hear_raw)
         self._watches = watches
         self._early: list[ForkSeen | Misplaced] = []
         """Faults of schedulers told before the ledger was known."""
@@ -138,6 +141,8 @@ class Watching:
                 return self._investigating.proofs_arrived(case, event, now) + self._push(now)
             case TimerFired(key=(tag, _)) if tag == TIMER:
                 return self._push(now)
+            case TimerFired(key=rehearing.TIMER):
+                return self._rehearing.next(now)
             case Audited():
                 return self._audited(event, now)
             case SegmentRun():
@@ -175,6 +180,7 @@ class Watching:
             for case in self._cases.values():
                 effects += self._accusing.post_again(case)
                 effects += self._investigating.post_again(case)
+            effects += self._rehearing.start(now) if self._watches else []
         early, self._early = self._early, []
         for fault in early:
             effects += self._heard(fault, now)

@@ -382,3 +382,16 @@ def test_cases_are_bounded() -> None:
     for number in range(12):
         world.hear(world.proof(LIAR, lied("undo", 8 + number % 8), 8, 15, fuel=number))
     assert len(node.machine.cases()) <= 4
+
+
+def test_what_was_heard_before_a_crash_is_heard_again() -> None:
+    """The proof waited for this node's own leaves when it stopped, and is not said again."""
+    world = World()
+    node = world.node(FIRST)
+    node.upto = 8
+    world.hear(world.proof(LIAR, lied("undo", 13), 8, 15))
+    assert node.stages() == []
+    node.start()
+    world.say(LedgerMoved(world.state, world.head, ()))
+    world.evaluated(node, 16)
+    convicted(world)

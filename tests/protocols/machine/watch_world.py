@@ -112,6 +112,7 @@ class Node:
             slots=cast("Any", self._slots),
             placed=world.placed,
             proofs=self._proofs,
+            newest=lambda: [raw for raw in self.heard if raw[:1] != b"\x8a"],
             signed=world.signed,
             item_signed=world.item_signed,
             find=lambda id, process: None,
