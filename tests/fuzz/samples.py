@@ -57,6 +57,7 @@ TEXTS = (
     "query ($ids: [ID!]!) { transactions(ids: $ids) { edges { node { id tags { name } } } } }",
     '{ transaction(id: "x") { id } }',
     '{"query": "{ transaction(id: \\"x\\") { id } }", "variables": {"x": 1}}',
+    '{"from": "alice", "tags": {"Action": "Add"}, "data": "x", "timestamp": 5}\n{}',
     '{"Tags": [{"name": "a", "value": "b"}], "Data": "x", "Owner": "o", "Timestamp": 5}',
 )
 
