@@ -203,22 +203,26 @@ def worst(parameters: Parameters, fold: Cost, fold_s: float, restore_s: float) -
 
 
 def scenario(
-    parameters: Parameters, lost: int, challenger: Cost, bystander: Cost, *, hunted: bool
+    parameters: Parameters, lost: int, bond: int, proving: Cost, bystander: Cost, *, hunted: bool
 ) -> dict[str, Any]:
     """Who pays what, by number of bystanders; `lost`: base units that the attacker has lost.
 
-    Where a statement is accused (`hunted`) the challenger is one of the others; where the evidence
-    is frivolous it is the attacker."""
+    Where a statement is accused (`hunted`) the challenger is one of the others, and has its bond
+    back; where what is brought forward is frivolous, the attacker is who brings it."""
     unit = 10**parameters.denomination
+    nobody = Cost()
+    attacker, challenger = (nobody, proving) if hunted else (proving, nobody)
     figures: dict[str, Any] = {
-        "attacker_tokens": round(lost / unit, 3),
-        "challenger": _show(challenger, parameters),
+        "attacker": {"lost_tokens": lost / unit, **_show(attacker, parameters)},
+        "challenger": {"locked_tokens": bond / unit * hunted, **_show(challenger, parameters)},
         "bystander": _show(bystander, parameters),
+        "bystanders": {},
         "ratio": {},
     }
     for count in BYSTANDERS:
-        others = count * bystander.tokens(parameters)
-        others += challenger.tokens(parameters) if hunted else 0
+        all_of_them = Cost(bystander.cpu_s * count, bystander.fuel * count, bystander.bytes * count)
+        others = (all_of_them + challenger).tokens(parameters)
+        figures["bystanders"][str(count)] = _show(all_of_them, parameters)
         figures["ratio"][str(count)] = round(lost / unit / others, 1)
     return figures
 
@@ -238,6 +242,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
     bench.evidence(bench.lie(SYBIL, 1))  # compiles the module
     proving, made = bench.evidence(bench.lie(LIAR, 1))
     folded, said = bench.fold(made, WATCHER)
+    proving += Cost(bytes=folded.bytes)
     assert said.startswith("guilty"), said
     blob = len(encode_evidence(made))
     _, other = bench.evidence(bench.lie(SYBIL, 3))
@@ -248,6 +253,7 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
     second, said = bench.fold(known, WATCHER)
     assert said.startswith("guilty"), said
     size = highest.bytes
+    # A statement costs the liar one signature; who proves it runs what it proves, and sends it.
     proving_worst = Cost(proving.cpu_s + highest.cpu_s, highest.fuel, highest.bytes)
     self_challenge = SHARE_WHOLE - parameters.slash_challenger
     stake = parameters.stake_min * self_challenge // SHARE_WHOLE
@@ -256,17 +262,17 @@ def measure(*, quick: bool = False) -> dict[str, Any]:
     # A state of zeros and few others is small as a witness and still fills the memory.
     unpacking = folded.cpu_s + restore_s * parameters.memory_max / MIB
     most_for_least = replace(folded, fuel=highest.fuel, cpu_s=unpacking)
+    asked = demand_bond(LEAVES, 2048, parameters)
     made_scenarios = {
-        "wrong_proof": scenario(parameters, stake, proving, folded, hunted=True),
-        "wrong_proof_worst": scenario(parameters, stake, proving_worst, highest, hunted=True),
-        "frivolous": scenario(parameters, least, proving, folded, hunted=False),
-        "frivolous_worst": scenario(parameters, most, proving_worst, highest, hunted=False),
-        "frivolous_most_fuel_least_bytes": scenario(
-            parameters, least, proving, most_for_least, hunted=False
-        ),
-        "demand": scenario(
-            parameters, demand_bond(LEAVES, 2048, parameters), Cost(), demand, hunted=False
-        ),
+        name: scenario(parameters, lost, bond, first, other, hunted=name.startswith("wrong"))
+        for name, lost, bond, first, other in (
+            ("wrong_proof", stake, least, proving, folded),
+            ("wrong_proof_worst", stake, most, proving_worst, highest),
+            ("frivolous", least, least, proving, folded),
+            ("frivolous_worst", most, most, proving_worst, highest),
+            ("frivolous_most_fuel_least_bytes", least, least, proving, most_for_least),
+            ("demand", asked, asked, Cost(), demand),
+        )
     }
     ratios = [each["ratio"][str(BYSTANDERS[-1])] for each in made_scenarios.values()]
     shares = [second.tokens(parameters) / first.tokens(parameters) for first in (highest, folded)]
