@@ -21,6 +21,7 @@ from aonode.ops import log
 from aonode.ops.metrics import Metrics
 from aonode.ports import Door, Parts, Verdict
 from aonode.roles.compute import ComputeRole
+from aonode.roles.hosting import Hosting
 from aonode.roles.messenger import MessengerRole
 from aonode.roles.modules import Modules
 from aonode.roles.release import Release
@@ -32,6 +33,7 @@ from aonode.roles.units import Units
 from aonode.roles.with_ledger import Around, WithLedger
 from protocols.errors import Invalid
 from protocols.ids import ItemId, NodeKey, ProcessId, address_of, b64url
+from protocols.ledger.hosting import lost_branch
 from protocols.machine.delivery import Delivery
 from protocols.machine.effects import Event
 from protocols.machine.evaluation import Evaluation
@@ -101,6 +103,7 @@ class Node:
         parameters = network.parameters
         self._stores = Stores(parts.db, parts.sign_once)
         self.replica = ReplicaRole(env=parts.env, db=parts.db, parameters=parameters)
+        self._hosting = Hosting(network.ledger)
         self._units = Units(
             env=parts.env,
             wire=parts.wire,
@@ -163,7 +166,9 @@ class Node:
         return runner
 
     def _build_replica(self) -> None:
-        machine = Replica(key=self._parts.signer.key)
+        machine = Replica(
+            key=self._parts.signer.key, marks=self._hosting.mark, held=self.replica.held
+        )
         self.replica.recover()
         machine.recover(self.replica.logs())
         self._replica_runner = self._runner("replica", machine, Scheduled, PeersChanged, UnitSeen)
@@ -178,6 +183,7 @@ class Node:
             roles=self.roles,
             parts=self._parts,
             replica=self.replica,
+            hosting=self._hosting,
             admission=self._admission,
             release=self._release,
             modules=self._modules,
@@ -195,6 +201,7 @@ class Node:
             parameters=self.network.parameters,
             sign=parts.signer.sign,
             sole_copy=sole_copy,
+            marks=self._hosting.mark,
         )
         role = self.scheduler = SchedulerRole(
             env=parts.env,
@@ -221,6 +228,7 @@ class Node:
             key=parts.signer.key,
             sign=parts.signer.sign,
             ledger=self.network.ledger,
+            lost=self._lost_branch,
         )
         self._sessions = Sessions(
             env=parts.env,
@@ -257,6 +265,7 @@ class Node:
             sign=parts.signer.sign,
             units=self.network.units,
             ledger=self.network.ledger,
+            marks=self._hosting.mark,
         )
         machine.recover(role.deliveries(), self.replica.logs(), self.replica.find, role.orders())
         role.runner = self._runner(
@@ -303,6 +312,11 @@ class Node:
         assert isinstance(event, Extended)
         self.replica.extended(event)
         self.registry.slots_followed.inc(len(event.slots))
+
+    def _lost_branch(self, process: ProcessId) -> str:
+        """Why this node's log of a process is not the one that holds; empty if it may be."""
+        held = partial(self.replica.held, process)
+        return lost_branch(process, self._hosting.mark(process), held)
 
     def _unit_heard(self, event: UnitSeen) -> None:
         self._post_to_listeners(event)

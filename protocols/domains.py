@@ -68,7 +68,7 @@ EVIDENCE_COMMIT = "evidence-commit"
 EVIDENCE_SALT = "evidence-salt"
 """Fields: the accuser's signature over the evidence hash. Nobody else can know it."""
 WATCH_TURN = "watch-turn"
-"""Fields: accused account, watcher's account. In their order watchers bring a case to the ledger."""
+"""Fields: accused account, watcher's account. In this order a case is brought to the ledger."""
 FACT = "fact"
 """Fields: profile, process, module, first slot, head before, head after, root before or null."""
 

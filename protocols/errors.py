@@ -39,6 +39,8 @@ class Reason(enum.StrEnum):
     """An item that a scheduler must refuse (see `admissible`)."""
     NOT_NEXT = "not_next"
     """A slot whose nonce, head or hash chain does not follow the one before."""
+    UNHOSTED = "unhosted"
+    """The log of this process has lost its scheduler by a verdict, and takes no more messages."""
     FORK = "fork"
     """Two different assignments for one nonce of one process."""
     MISMATCH = "mismatch"

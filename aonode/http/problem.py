@@ -21,6 +21,7 @@ STATUS: dict[Reason, int] = {
     Reason.UNKNOWN_MODULE: 404,
     Reason.UNKNOWN_ITEM: 404,
     Reason.UNKNOWN_SCHEDULER: 404,
+    Reason.UNHOSTED: 410,
     Reason.NOT_NEXT: 409,
     Reason.FORK: 409,
     Reason.MISMATCH: 409,

@@ -15,6 +15,7 @@ from aonode.ops import log
 from aonode.ports import Door, Parts
 from aonode.roles.book import BookRole
 from aonode.roles.compute import ComputeRole
+from aonode.roles.hosting import Hosting
 from aonode.roles.ledger import LedgerRole, LedgerViews
 from aonode.roles.modules import Modules
 from aonode.roles.release import Release
@@ -65,6 +66,7 @@ class Around:
     roles: tuple[str, ...]
     parts: Parts
     replica: ReplicaRole
+    hosting: Hosting
     admission: Admission
     release: Release
     modules: Modules
@@ -198,6 +200,7 @@ class WithLedger:
 
     def _moved(self, event: Event) -> None:
         assert isinstance(event, LedgerMoved)
+        self._around.hosting.moved(event.state)
         self.ledger.moved(event)
         if self._scheduler is not None:
             self._scheduler.demanded(event.state, self._id)

@@ -15,6 +15,7 @@ from protocols.accumulator import mmr_of
 from protocols.court import first_leaf
 from protocols.errors import Invalid
 from protocols.ids import b64url
+from protocols.ledger.hosting import unhosted
 from protocols.machine.audit import Finding, Suspicion, last_slot
 from protocols.machine.case import Case, Stage
 from protocols.machine.continued import continues
@@ -98,7 +99,8 @@ class Asking:
 
     def _assignment(self, case: Case, now: int) -> list[Effect]:
         """If its scheduler gave a slot twice, that shows by itself before long."""
-        if case.process in self._watch.forked:
+        mark = unhosted(self._watch.state, case.process)
+        if case.process in self._watch.forked or (mark is not None and mark.slot is not None):
             why = "its scheduler gave a slot twice"
             return self._watch.move(case, Stage.DROPPED, why, now)
         if now < case.opened_ms + FORK_TICKS * self._watch.parameters.tick_ms:

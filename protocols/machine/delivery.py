@@ -24,6 +24,7 @@ from typing import Any
 
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NodeKey, ProcessId, b64url
+from protocols.ledger.hosting import Marks, all_hosted, check_open
 from protocols.machine import assigning, outbound, pushing, waiting
 from protocols.machine.assigning import Assigning, Settled
 from protocols.machine.directory import Directory
@@ -89,12 +90,14 @@ class Delivery:
         sign: Callable[[bytes], bytes],
         units: Sequence[Unit] = (),
         ledger: ProcessId | None = None,
+        marks: Marks = all_hosted,
     ) -> None:
         """`sign` is the node's Ed25519 signature; `units` are those of the network file, `ledger`
-        its ledger."""
+        its ledger; `marks` is a view of that."""
         self._key = key
         self._sign = sign
         self._ledger = ledger
+        self._marks = marks
         self._directory = Directory(parameters=parameters, units=units)
         self._outbound = Outbound(
             inline_bytes_max=parameters.inline_bytes_max,
@@ -204,7 +207,7 @@ class Delivery:
             if info is None:
                 wanted = Waiting(item, event.ticket, now + waiting.CLIENT_WAIT_MS)
                 return self._clients.add(ProcessId(item.target or b""), wanted)
-            self._directory.check_scheduler(info)
+            self._check_open(info)
             effects = self._open(item, info, now, pushed=False)
         except Invalid as error:
             return [Reply(event.ticket, Refusal(error.reason, error.detail))]
@@ -216,6 +219,10 @@ class Delivery:
                 Reason.BUSY,
                 f"the outcome of {FOLLOWED_MAX} messages is missing; try again later",
             )
+
+    def _check_open(self, info: ProcessInfo) -> None:
+        check_open(info.id, self._marks)
+        self._directory.check_scheduler(info)
 
     def _has(self, id: ItemId) -> bool:
         return id in self._outbound or self._seen.get(id) is not None
@@ -344,6 +351,7 @@ class Delivery:
     def _assign(self, event: AssignAsked, now: int) -> list[Effect]:
         try:
             self._check_room()
+            check_open(event.process, self._marks)
             return self._assigning.ask(event, now)
         except Invalid as error:
             return [Reply(event.ticket, Refusal(error.reason, error.detail))]
@@ -426,7 +434,7 @@ class Delivery:
                 wanted = Waiting(item, None, now + waiting.PUSHED_WAIT_MS)
                 opened = self._targets.add(ProcessId(item.target or b""), wanted)
             else:
-                self._directory.check_scheduler(info)
+                self._check_open(info)
                 opened = self._open(item, info, now, pushed=True)
         except Invalid as error:
             alarm = [Alarm(error.reason, ProcessId(item.target or item.id), error.detail)]

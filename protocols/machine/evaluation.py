@@ -5,7 +5,8 @@ Rule 1: a leaf is a function of the log alone. How slots were grouped, when they
 Rule 2: one receipt per (process, slot, head, profile), for ever. A durable one is never signed
         again, and never contradicted: if evaluating the slot again gives another leaf, the
         process stops here with an alarm, and nothing more is signed for it.
-Rule 3: nothing is signed at or after a slot that the engine refuses.
+Rule 3: nothing is signed at or after a slot that the engine refuses, nor of a branch of a log
+        once the ledger has selected another.
 
     Extended --> Execute(run) --Executed--> leaf, MMR, receipt --> Persist, Notify(Evaluated)
                      ^------------'   |
@@ -81,12 +82,15 @@ class Evaluation:
         key: NodeKey,
         sign: Callable[[bytes], bytes],
         ledger: ProcessId | None = None,
+        lost: Callable[[ProcessId], str] = lambda process: "",
     ) -> None:
-        """`profile` is the engine's 32-byte id; `sign` the node's Ed25519 signature.
+        """`profile` is the engine's 32-byte id; `sign` the node's Ed25519 signature; `lost` a view:
+        why the log that this node has of a process is not the one that holds.
 
         On a network with a ledger receipts are gathered in state proofs; the `ledger` itself is
         folded by every node and evaluated by none."""
         self.ledger = ledger
+        self._lost = lost
         self._network = network
         self._parameters = parameters
         self._profile = profile
@@ -140,6 +144,7 @@ class Evaluation:
                 return self._interim(self._processes[process])
             case LedgerMoved(state=ledger):
                 self._tick = ledger.totals().tick
+                return self._stop_lost()
             case Started() if self._recall.decided:
                 return self._begin()
             case Started() | PeersChanged() | ProofsArrived() | TimerFired(key=recall.TIMER):
@@ -148,6 +153,12 @@ class Evaluation:
                 begins = self._recall.decided and not was_decided
                 return effects + self._begin() if begins else effects
         return []
+
+    def _stop_lost(self) -> list[Effect]:
+        """What was signed about a branch that does not hold is void; no more of it is signed."""
+        going = [state for state in self._processes.values() if not state.stopped]
+        lost = [(state, why) for state in going if (why := self._lost(state.id))]
+        return [_stop(state, Invalid(Reason.FORK, why)) for state, why in lost]
 
     def _begin(self) -> list[Effect]:
         """Hold what peers have shown to be old here, say again what was said last, and run."""

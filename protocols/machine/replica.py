@@ -4,6 +4,7 @@ Rule 1: a log grows by one slot at a time, each signed by the process's schedule
         the one before; slot 0's Scheduler tag says who that is, for ever.
 Rule 2: the branch seen first is kept. A second assignment for a nonce is evidence, not a reason
         to change.
+        A branch that the ledger has not selected is not extended any more (`ledger.hosting`).
 Rule 3: what a peer says is a hint where to ask; what is in the log was checked here.
 
     slot = next -----> rows, Notify(Extended); then the early slots that follow
@@ -18,12 +19,14 @@ This file does not know sockets or stores; `now` is an argument.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from protocols import keyspace
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NodeKey, ProcessId, address_of, b64url
+from protocols.ledger.hosting import Marks, all_hosted, check_branch, lost_branch
 from protocols.machine import catch_up, rounds
 from protocols.machine.catch_up import GAP_WAIT_MS, GROWING_WAIT_MS, CatchUp
 from protocols.machine.effects import (
@@ -89,8 +92,19 @@ class _Growth:
 class Replica:
     """All logs this node follows: every log it hears of, or those in `only`."""
 
-    def __init__(self, *, key: NodeKey, only: frozenset[ProcessId] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        key: NodeKey,
+        only: frozenset[ProcessId] | None = None,
+        marks: Marks = all_hosted,
+        held: Callable[[ProcessId, int], ItemId | None] = lambda process, nonce: None,
+    ) -> None:
+        """`marks` is a view of the ledger, `held` one of the durable logs: the assignment of a
+        slot."""
         self._key = key
+        self._marks = marks
+        self._held = held
         self._only = only
         self._logs: dict[ProcessId, Log] = {}
         self._strangers = 0
@@ -183,6 +197,9 @@ class Replica:
             if nonce and self._strangers >= STRANGERS_MAX:
                 return
             log = unknown_log(process, self._budget)
+        mark = self._marks(process)
+        if mark is not None:
+            check_branch(mark, slot, partial(self._held, process))
         is_stranger = log.scheduler is None
         match log.offer(slot):
             case Placed.NEXT:
@@ -327,7 +344,7 @@ class Replica:
             try:
                 self._offer(slot, peer, growth, now)
             except Invalid as error:
-                if error.reason is not Reason.NOT_NEXT:
+                if error.reason not in (Reason.NOT_NEXT, Reason.FORK):
                     wrong = error.detail
                 growth.effects += self._misfit(slot, peer, error)
                 break
@@ -365,6 +382,8 @@ class Replica:
     def _compare(self, head: Head, peer: NodeKey, now: int) -> list[Effect]:
         log = self._logs.get(head.process)
         nonce = self._stands(head.process)
+        if lost_branch(head.process, self._marks(head.process), partial(self._held, head.process)):
+            return []
         if head.nonce > nonce:
             grown_at = None if log is None else log.grown_at
             growing = grown_at is not None and now - grown_at < GROWING_MS

@@ -21,6 +21,7 @@ from typing import Any
 
 from protocols.errors import Invalid, Reason
 from protocols.ids import ItemId, NodeKey, ProcessId, address_of, b64url
+from protocols.ledger.hosting import Marks, all_hosted, check_open
 from protocols.machine.effects import (
     Answered,
     Effect,
@@ -80,8 +81,11 @@ class SlotLog:
         parameters: Parameters,
         sign: Callable[[bytes], bytes],
         sole_copy: bool = False,
+        marks: Marks = all_hosted,
     ) -> None:
-        """`sign` is the node's Ed25519 signature. `sole_copy`: nobody else holds these logs."""
+        """`sign` is the node's Ed25519 signature. `sole_copy`: nobody else holds these logs.
+        `marks` is a view of the ledger."""
+        self._marks = marks
         self._key = key
         self._address = address_of(key)
         self._parameters = parameters
@@ -174,6 +178,7 @@ class SlotLog:
                 nonce = offered.pushed if offered.pushed is not None else self._pushed.get(push)
                 if nonce is not None:
                     return _answer(offered, nonce)
+        check_open(process, self._marks)
         slot = self._next(hosted, item, offered.exclude, now)
         self._hosted[process] = hosted
         self._published.put((process, slot.nonce), now)
