@@ -138,7 +138,7 @@ class Segments:
     async def _replay(self, effect: Audit, work: _Work) -> None:
         """Raises Invalid where it cannot go on; `work` holds what was done."""
         process = effect.process
-        if effect.last >= AUDIT_SLOTS_MAX:
+        if effect.last >= AUDIT_SLOTS_MAX and effect.witness_at is None:
             raise Invalid(
                 Reason.OVERSIZE,
                 f"an audit of {b64url(process)} up to slot {effect.last} is longer than "
@@ -161,7 +161,7 @@ class Segments:
         """As `_replay`, with an open session."""
         process, border = effect.process, effect.witness_at
         bytes_max = self._parameters.witness_bytes_max
-        while (first := len(work.leaves)) <= effect.last:
+        while (first := work.done) <= effect.last:
             last = min(effect.last, first + AUDIT_RUN_SLOTS - 1)
             if border is not None and first < border:
                 last = min(last, border - 1)
@@ -170,10 +170,12 @@ class Segments:
                 return
             run = partial(evaluate, session, program, slots, self._parameters)
             done, refused = await self._env.offload(run, cost=_fuel)
-            work.leaves += [leaf_of(process, each) for each in done]
+            work.done += len(done)
+            if border is None:
+                work.leaves += [leaf_of(process, each) for each in done]
             if refused:
                 raise Invalid(Reason.REFUSED, refused)
-            if len(work.leaves) == border:
+            if work.done == border:
                 work.witness = await self._env.offload(lambda: session.witness(bytes_max))
 
 
@@ -183,6 +185,8 @@ class _Work:
 
     leaves: list[Leaf]
     witness: Witness | None
+    done: int = 0
+    """Slots."""
 
 
 def _fuel(ran: _Ran | None) -> int:

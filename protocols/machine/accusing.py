@@ -19,8 +19,8 @@ from protocols.machine.case import POSTED, Case, Stage
 from protocols.machine.effects import Effect, SetTimer
 from protocols.machine.events import FoldedSlot
 from protocols.machine.turns import wait_ms
-from protocols.machine.watch import Watch
-from protocols.wire.evidence import commitment, evidence_hash
+from protocols.machine.watch import Watch, evidence_hash
+from protocols.wire.evidence import commitment
 from protocols.wire.ledger_tx import (
     PART_BYTES_MAX,
     CommitEvidence,
@@ -29,6 +29,8 @@ from protocols.wire.ledger_tx import (
 )
 
 TIMER = "commit"
+CASES_KEPT = 32
+"""Cases whose ids are remembered."""
 COMMITS_MAX = 3
 """Commits of one case that the ledger may refuse or let expire."""
 PART_OVERHEAD_BYTES = 4096
@@ -40,6 +42,8 @@ class Accusing:
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
+        self._ids: dict[tuple[bytes, int], tuple[ItemId, tuple[ItemId, ...]]] = {}
+        """By case and sequence: ids of the commit and of the parts, which take a while to make."""
         self._verdicts: dict[bytes, str] = {}
         """By evidence hash: what the ledger said, of slots that have just been folded."""
 
@@ -81,9 +85,11 @@ class Accusing:
         """What became of the accused's stake, whoever was first. Bonds are not left behind: what
         was committed is revealed."""
         watch = self._watch
+        if case.is_over:
+            return []
         account = watch.account_of(case.unit)
         frozen = watch.punishment(account, case.evidence)
-        if case.is_over or frozen is None:
+        if frozen is None:
             return []
         if case.stage is Stage.FROZEN:
             if frozen.burnt_tick is None:
@@ -109,21 +115,31 @@ class Accusing:
         message = signing_bytes(SIGN_SALT, self._watch.network.id, [hash])
         return digest(EVIDENCE_SALT, self._watch.sign(message))
 
-    def _commit_id(self, case: Case) -> ItemId:
-        return self._watch.item(self._tx(case)).id
+    def _made(self, case: Case) -> tuple[ItemId, tuple[ItemId, ...]]:
+        """Ids of the commit and of the parts."""
+        assert case.sequence is not None, "a commit has a sequence"
+        key = case.id, case.sequence
+        if key not in self._ids:
+            commit = self._watch.item(self._tx(case)).id
+            parts = self._cut(commit, case.evidence)
+            self._ids = dict([*self._ids.items()][-CASES_KEPT:])
+            self._ids[key] = commit, tuple(self._watch.item(part).id for part in parts)
+        return self._ids[key]
 
-    def _parts(self, case: Case) -> list[EvidencePart]:
+    def _cut(self, commit: ItemId, blob: bytes) -> list[EvidencePart]:
         size = min(PART_BYTES_MAX, self._watch.parameters.item_bytes_max - PART_OVERHEAD_BYTES)
-        commit, blob = self._commit_id(case), case.evidence
         return [EvidencePart(commit, blob[at : at + size]) for at in range(0, len(blob), size)]
 
+    def _commit_id(self, case: Case) -> ItemId:
+        return self._made(case)[0]
+
     def _post_parts(self, case: Case) -> list[Effect]:
-        return [effect for part in self._parts(case) for effect in self._watch.post(part)]
+        parts = self._cut(self._commit_id(case), case.evidence)
+        return [effect for part in parts for effect in self._watch.post(part)]
 
     def _reveal(self, case: Case) -> RevealEvidence:
-        ids = tuple(self._watch.item(part).id for part in self._parts(case))
-        salt = self._salt(evidence_hash(case.evidence))
-        return RevealEvidence(self._commit_id(case), salt, ids)
+        commit, parts = self._made(case)
+        return RevealEvidence(commit, self._salt(evidence_hash(case.evidence)), parts)
 
     # Steps
 
@@ -164,12 +180,11 @@ class Accusing:
 
     def _sent(self, case: Case, now: int) -> list[Effect]:
         watch = self._watch
-        id = self._commit_id(case)
+        id, parts = self._made(case)
         if watch.state.get(Commit, id) is None:
             case.tries += 1
             return watch.move(case, Stage.PROVED, "its commit was over before all parts came", now)
-        ids = [watch.item(part).id for part in self._parts(case)]
-        if any(watch.state.get(Part, id, part) is None for part in ids):
+        if any(watch.state.get(Part, id, part) is None for part in parts):
             return []
         effects = watch.move(case, Stage.REVEALED, case.why, now)
         return effects + watch.post(self._reveal(case))

@@ -82,7 +82,7 @@ class RunSegment:
 class Audit:
     """Evaluate `process` afresh, slots 0..last, apart from its live session; returns as `Audited`.
 
-    With `witness_at`, a segment's first slot above 0, the answer holds the state before it.
+    With `witness_at`, a segment's first slot above 0, the answer is the state before it.
     """
 
     process: ProcessId

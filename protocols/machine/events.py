@@ -261,7 +261,8 @@ class SegmentRun(Event):
 @dataclass(frozen=True, slots=True)
 class Audited(Event):
     """The answer to `Audit`: own leaves of slots 0.., fewer than asked for where the log ends or
-    the engine refuses (`refused` says why). Engine -> watcher."""
+    the engine refuses (`refused` says why); or the state before `witness_at`, without leaves.
+    Engine -> watcher."""
 
     process: ProcessId
     leaves: tuple[Leaf, ...]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import overload
 
 from protocols import keyspace
@@ -22,8 +23,8 @@ from protocols.machine.case import WHY_BYTES_MAX, Case, Stage
 from protocols.machine.effects import Audit, Effect, Notify, Persist, Table
 from protocols.machine.events import Audited, PostAsked
 from protocols.network import Network
+from protocols.wire import evidence
 from protocols.wire.assignment import Chain, Slot
-from protocols.wire.evidence import evidence_hash
 from protocols.wire.item import Item
 from protocols.wire.ledger_tx import Transaction
 
@@ -58,6 +59,12 @@ class Views:
     """Output and encoded receipt of a slot that this node's compute unit has evaluated."""
     lot: Callable[[], int]
     """An unpredictable number below 10 000."""
+
+
+@lru_cache(maxsize=8)
+def evidence_hash(blob: bytes) -> bytes:
+    """Of an encoded evidence: megabytes, which are asked for whenever the ledger moves."""
+    return evidence.evidence_hash(blob)
 
 
 class _NoFacts:
@@ -168,9 +175,9 @@ class Watch:
         """Why a stake is frozen, if it is."""
         return self.state.get(LedgerCase, account)
 
-    def punishment(self, account: Address, evidence: bytes) -> LedgerCase | Fine | None:
+    def punishment(self, account: Address, blob: bytes) -> LedgerCase | Fine | None:
         """What was taken from an account: for this evidence, else all that it had."""
-        hash = evidence_hash(evidence) if evidence else None
+        hash = evidence_hash(blob) if blob else None
         for _, fine in self.state.all(Fine, account):
             if fine.evidence == hash:
                 return fine
