@@ -395,3 +395,21 @@ def test_what_was_heard_before_a_crash_is_heard_again() -> None:
     world.say(LedgerMoved(world.state, world.head, ()))
     world.evaluated(node, 16)
     convicted(world)
+
+
+@pytest.mark.parametrize("crashes", [0.0, 0.3])
+def test_evidence_in_many_parts(monkeypatch: pytest.MonkeyPatch, crashes: float) -> None:
+    monkeypatch.setattr("protocols.machine.accusing.PART_BYTES_MAX", 700)
+    random = Random(5)
+    world = World()
+    world.node(FIRST)
+    world.crash = lambda node, event: random.random() < crashes
+    raw = world.proof(LIAR, lied("undo", 13), 8, 15)
+    for _ in range(40):
+        world.hear(raw)
+        world.say(LedgerMoved(world.state, world.head, ()))
+    world.crash = lambda node, event: False
+    convicted(world)
+    actions = [each.first("Action") for each in world.items]
+    assert actions.count("Evidence-Commit") == actions.count("Evidence-Reveal") == 1
+    assert actions.count("Evidence-Part") > 5
