@@ -39,7 +39,11 @@ def slot_cases(watch: Watch, process: ProcessId, slots: Iterable[Slot], now: int
     if not genesis:
         return []
     found, process_item = [], genesis[0].message
-    info = process_info(process_item)
+    try:
+        info = process_info(process_item)
+    except Invalid:
+        # It must have been refused itself: that is a case about slot 0.
+        slots = [slot for slot in genesis if not slot.nonce]
     for slot in slots:
         if slot.nonce and _may_enter(slot, info, watch):
             continue
