@@ -69,6 +69,8 @@ EVIDENCE_SALT = "evidence-salt"
 """Fields: the accuser's signature over the evidence hash. Nobody else can know it."""
 WATCH_TURN = "watch-turn"
 """Fields: accused account, watcher's account. In this order a case is brought to the ledger."""
+SEGMENT_RUN = "segment-run"
+"""Raw: a fact, and the witness its segment was run from. Never leaves a node."""
 FACT = "fact"
 """Fields: profile, process, module, first slot, head before, head after, root before or null."""
 

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from protocols import domains, keyspace
-from protocols.codec import HASH_BYTES, digest
+from protocols.codec import HASH_BYTES, digest, digest_raw
 from protocols.court import Segment
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NodeKey, ProcessId, address_of, b64url
@@ -126,13 +126,23 @@ class _Facts:
         self.slot = -1
 
     def run(self, segment: Segment) -> tuple[bytes, ...] | None:
-        if segment.fact in self.without_state:
+        key = run_key(segment)
+        if key in self.without_state:
             return None
-        leaves = self.known.get(segment.fact)
+        leaves = self.known.get(key)
         if leaves is None:
             raise Missing(segment)
-        self.used[segment.fact] = self.slot
+        self.used[key] = self.slot
         return leaves
+
+
+def run_key(segment: Segment) -> bytes:
+    """What the result of a run is kept under. The witness is part of it: a node that still has
+    the leaves of a fact which the ledger has forgotten must say of evidence with a wrong state
+    what a node says that never had them."""
+    if segment.witness is None:
+        return segment.fact
+    return digest_raw(domains.SEGMENT_RUN, segment.fact + segment.witness.encode())
 
 
 class Ledger:
@@ -383,15 +393,15 @@ class Ledger:
             return self._stop(
                 f"slot {self._slot + 1} needs a segment that this node cannot run: {event.refused}"
             )
-        self._waiting = None
+        self._waiting, key = None, run_key(waiting)
         effects: list[Effect] = []
         if event.leaves is None:
-            self._facts.without_state[event.fact] = None
+            self._facts.without_state[key] = None
         else:
-            self._facts.known[event.fact] = event.leaves
-            self._facts.used[event.fact] = self._slot + 1
+            self._facts.known[key] = event.leaves
+            self._facts.used[key] = self._slot + 1
             value = b"".join(event.leaves)
-            effects.append(Persist(Table.LOG, keyspace.fact_key(event.fact), value))
+            effects.append(Persist(Table.LOG, keyspace.fact_key(key), value))
         return effects + self._advance(now)
 
     def _stop(self, why: str) -> list[Effect]:

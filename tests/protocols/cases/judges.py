@@ -20,6 +20,7 @@ from protocols.ledger.entries import (
 )
 from protocols.ledger.fold import apply
 from protocols.ledger.state import State, genesis
+from protocols.machine.ledger import run_key
 from protocols.wire.item import Item
 from tests.protocols.cases.agents import Violation
 from tests.protocols.cases.court import Trial, item_signed, signed
@@ -93,13 +94,14 @@ class Node:
         return self._trial.part(id)
 
     def run(self, segment: Segment) -> tuple[bytes, ...] | None:
-        if segment.fact in self._ready:
-            ready = self._ready[segment.fact]
+        key = run_key(segment)
+        if key in self._ready:
+            ready = self._ready[key]
             if not self._remembers:
-                del self._ready[segment.fact]
+                del self._ready[key]
             return ready
         setting = self._trial.setting
-        self._ready[segment.fact] = setting.engine.run(segment, setting.parameters.root_every)
+        self._ready[key] = setting.engine.run(segment, setting.parameters.root_every)
         raise NotYet
 
     def fold(self) -> State:
