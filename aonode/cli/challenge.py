@@ -7,7 +7,9 @@ from typing import Any
 
 import click
 
+from aonode.accept.censored import schedule_subject
 from aonode.accept.saved import statements_in
+from aonode.cli.ledger import do
 from aonode.cli.shared import (
     Access,
     Exit,
@@ -18,9 +20,12 @@ from aonode.cli.shared import (
     json_option,
     read_file,
     refusals_exit,
+    with_client,
     with_ledger,
 )
 from protocols.ids import b64url
+from protocols.wire.demand import SCHEDULE
+from protocols.wire.ledger_tx import Demand
 
 
 @click.group()
@@ -73,6 +78,23 @@ def show(access: Access, statement: bytes, as_json: bool) -> None:
     told = with_ledger(access, lambda client: client.ask(f"/challenges/{b64url(statement)}"))
     lines = [f"{key:12} {value}" for key, value in told.items()]
     emit(told, as_json=as_json, text="\n".join(lines))
+
+
+@challenge.command()
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
+@json_option
+@refusals_exit
+@client_options
+def censored(access: Access, file: Path, as_json: bool) -> None:
+    """Demand on the ledger that the message in FILE gets its slot.
+
+    FILE is a signed message as 'aonode send --save FILE' writes it. Its scheduler has it then, and
+    loses a part of its stake and the log if the message has no slot in time. The demand's bond is
+    burnt if it is answered: wait some time, and look whether the message has a slot, first.
+    """
+    raw = read_file(file)
+    subject = with_client(access, lambda client: schedule_subject(client, raw))
+    do(access, lambda sequence: Demand(sequence, SCHEDULE, subject), as_json=as_json)
 
 
 @challenge.command(name="raise")

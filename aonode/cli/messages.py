@@ -18,9 +18,11 @@ from aonode.cli.shared import (
     refusals_exit,
     tags_option,
     with_client,
+    write_file,
 )
+from aonode.client import Client
 from aonode.processes import token_wasm
-from protocols.ids import ProcessId, b64url
+from protocols.ids import ItemId, ProcessId, b64url
 from protocols.outbox import FORMAT_CBOR
 
 Tags = Sequence[tuple[str, str]]
@@ -62,11 +64,25 @@ def spawn(access: Access, module: bytes, tags: Tags, data: bytes, as_json: bool)
 @click.argument("process", type=Id())
 @tags_option
 @data_options
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Keep the signed message, to demand its slot with 'aonode challenge censored'.",
+)
 @json_option
 @refusals_exit
 @client_options
-def send(access: Access, process: bytes, tags: Tags, data: bytes, as_json: bool) -> None:
+def send(
+    *, access: Access, process: bytes, tags: Tags, data: bytes, save: Path | None, as_json: bool
+) -> None:
     """Send a message to PROCESS and print its id, once it is sure to be scheduled."""
-    target = ProcessId(process)
-    id = with_client(access, lambda client: client.send(target, tags, data), sends=True)
+
+    async def sent(client: Client) -> ItemId:
+        item = client.message(ProcessId(process), tags, data)
+        if save is not None:
+            write_file(save, item.raw)
+        await client.submit(item)
+        return item.id
+
+    id = with_client(access, sent, sends=True)
     emit({"message": b64url(id)}, as_json=as_json, text=b64url(id))

@@ -295,3 +295,11 @@ def read_file(path: Path) -> bytes:
         return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
     except OSError as error:
         raise Failure(f"cannot read {path}: {error.strerror}", Exit.USAGE) from None
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file that the user has named."""
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise Failure(f"cannot write {path}: {error.strerror}", Exit.USAGE) from None

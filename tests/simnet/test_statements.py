@@ -3,18 +3,20 @@ disk is lost or put back from a copy, which never contradict what the others hol
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pytest
 import trio
 
 from aonode.crypto.signers import Ed25519Signer
-from aonode.node import Node
+from aonode.node import Adversary, Node
 from aonode.ports import Wire
 from protocols.court import leaves_of
 from protocols.ids import NodeKey, ProcessId, address_of, b64url
 from protocols.keyspace import Prefix, prefix_range
+from protocols.network import Network
 from protocols.wire import batch
 from protocols.wire.assignment import Chain
 from protocols.wire.proof import Receipt, Statement, StateProof, contradicts
@@ -41,6 +43,8 @@ VICTIM = "cu1"
 WAIT_S_MAX = 300.0
 POLL_S = 0.02
 
+Bent = Callable[[Network, Ed25519Signer], Adversary]
+
 pytestmark = pytest.mark.slow
 
 
@@ -56,14 +60,20 @@ class Told:
 class World:
     """Five staked machines and a token process."""
 
-    def __init__(self, seed: Seed, links: LinkModel) -> None:
+    def __init__(
+        self,
+        seed: Seed,
+        links: LinkModel,
+        machines: Sequence[tuple[str, tuple[str, ...]]] = MACHINES,
+        bent: Mapping[str, Bent] = MappingProxyType({}),
+    ) -> None:
         self.trace = Trace()
         engine = engine_of(PARAMETERS)
         self.medium = Medium(Fabric(seed, links), self.trace)
         self.medium.watchers.append(self._published)
         plans = [
-            Plan(name, roles, Ed25519Signer(seed.bytes(32, "key", name)))
-            for name, roles in MACHINES
+            Plan(name, roles, Ed25519Signer(seed.bytes(32, "key", name)), bent.get(name))
+            for name, roles in machines
         ]
         self.network = ledger_network(plans, engine.profile)
         self.hosts = {
@@ -141,11 +151,16 @@ class World:
         return [Receipt.decode(row) for _, row in rows]
 
 
-def simulate(seed: int, play: Callable[[World], object], links: LinkModel | None = None) -> Told:
+def simulate(
+    seed: int,
+    play: Callable[[World], object],
+    links: LinkModel | None = None,
+    make: Callable[[Seed, LinkModel], World] = World,
+) -> Told:
     root = Seed.root(seed)
 
     async def run() -> Told:
-        world = World(root, links or LinkModel())
+        world = make(root, links or LinkModel())
         async with trio.open_nursery() as nursery:
             await nursery.start(world.medium.fabric.run)
             for host in world.hosts.values():

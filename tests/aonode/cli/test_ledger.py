@@ -68,6 +68,7 @@ def test_mint_refuses_what_is_no_list_of_years(years: str) -> None:
         (["stake", "remove", "1"], Exit.USAGE, "--mu URL"),
         (["stake", "delegate", "nobody.json"], Exit.USAGE, "no key file nobody.json"),
         (["challenge", "raise", "nowhere"], Exit.USAGE, "cannot read nowhere"),
+        (["challenge", "censored", "nowhere"], Exit.USAGE, "cannot read nowhere"),
         (["challenge", "show", ID], Exit.USAGE, "--node URL"),
         (["result", ID, ID, "--value", "1"], Exit.USAGE, "go with --accept"),
         (["result", ID, ID, "--wait"], Exit.USAGE, "go with --accept"),
