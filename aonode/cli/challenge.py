@@ -24,7 +24,7 @@ from aonode.cli.shared import (
     with_ledger,
 )
 from protocols.ids import b64url
-from protocols.wire.demand import SCHEDULE
+from protocols.wire.demand import KIND_NAMES, SCHEDULE
 from protocols.wire.ledger_tx import Demand
 
 
@@ -43,12 +43,14 @@ def list_(access: Access, as_json: bool) -> None:
     async def ask(client: Any) -> dict[str, Any]:
         ledger = await client.ask("/ledger/cases")
         names = ("cases", "fines", "unhosted")
+        demands = (await client.ask("/ledger/demands"))["demands"]
         found = [
             {"watcher": url, **row}
             for url, answer in await client.ask_all("/challenges")
             for row in answer["challenges"]
         ]
-        return {**{name: ledger[name] for name in names}, "challenges": found}
+        told = {name: ledger[name] for name in names}
+        return {**told, "demands": demands, "challenges": found}
 
     told = with_ledger(access, ask)
     lines = [
@@ -61,6 +63,11 @@ def list_(access: Access, as_json: bool) -> None:
         for row in told["fines"]
     ]
     lines += [f"unhosted {row['process']}  {row['fault']}" for row in told["unhosted"]]
+    lines += [
+        f"demand   {row['accused']}  {KIND_NAMES[row['kind']]}  "
+        + ("answered" if row["answered"] else f"to be answered by tick {row['deadline']}")
+        for row in told["demands"]
+    ]
     lines += [
         f"{row['watcher']}  {row['statement']}  {row.get('stage', '')}  {row.get('why', '')}"
         for row in told["challenges"]

@@ -273,7 +273,7 @@ class LiarDemo:
         self.caught.detected = True
         size = int(case.get("evidence_bytes") or 0)
         self.caught.evidence_bytes = max(self.caught.evidence_bytes, size)
-        key = (name, case["statement"], case["stage"])
+        key = (name, case["statement"], case["stage"], case["deadline"])
         if key not in self._told:
             self._told.add(key)
             shown = f", {size} bytes of evidence" if size else ""

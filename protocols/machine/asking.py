@@ -141,7 +141,7 @@ class Asking:
         kind = _kind(finding)
         answers = self._demands.answers(case, kind)
         if answers is None:
-            return []
+            return self._demands.wait(case, kind, now)
         for blob in answers:
             if effects := self._answered(case, statement, kind, blob, now):
                 return effects

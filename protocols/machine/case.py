@@ -98,6 +98,8 @@ class Case:
     """For an answer, an audit or a segment."""
     commit_ms: int | None = None
     """Until then it is left to other watchers to commit to evidence against it."""
+    deadline: int | None = None
+    """Tick by which its demand is to be answered, once that stands in the ledger."""
     witness_at: int | None = None
     """First slot of the segment whose state before it is being made."""
     facts: dict[bytes, tuple[bytes, ...] | None] = field(default_factory=dict)
@@ -166,6 +168,7 @@ class Case:
             "stage": self.stage.value,
             "why": self.why,
             "evidence_bytes": len(self.evidence),
+            "deadline": self.deadline if self.stage is Stage.DEMANDED else None,
             "opened_ms": self.opened_ms,
             "changed_ms": self.changed_ms,
         }

@@ -37,7 +37,8 @@ class Demanding:
         known = watch.state.get(Demanded, id)
         if known is not None:
             case.sequence, case.since = None, known.slot
-            return watch.move(case, Stage.DEMANDED, "somebody has demanded it already", now)
+            case.deadline = known.deadline
+            return watch.move(case, Stage.DEMANDED, _why(kind, known), now)
         if case.tries >= DEMANDS_MAX:
             return watch.move(case, Stage.DROPPED, "its demands came to nothing", now)
         bond = demand_bond(kind, len(subject), watch.parameters)
@@ -48,7 +49,7 @@ class Demanding:
             return []
         case.sequence, case.since = watch.sequence(now), watch.state.totals().slot
         case.tries += 1
-        effects = watch.move(case, Stage.DEMANDED, f"nobody gave {WANTED[kind]}", now)
+        effects = watch.move(case, Stage.DEMANDED, _why(kind, None), now)
         return effects + self.post(case, kind)
 
     def post(self, case: Case, kind: int) -> list[Effect]:
@@ -57,6 +58,15 @@ class Demanding:
             return []
         tx = Demand(case.sequence, kind, _subject(case, kind)[0])
         return self._watch.post(tx, sequenced=True)
+
+    def wait(self, case: Case, kind: int, now: int) -> list[Effect]:
+        """The demand is not over: say until when it may be answered."""
+        _, id = _subject(case, kind)
+        entry = self._watch.state.get(Demanded, id)
+        if entry is None:
+            return []
+        case.deadline = entry.deadline
+        return self._watch.hold(case, _why(kind, entry), now)
 
     def answers(self, case: Case, kind: int) -> list[bytes] | None:
         """Everything that was sent as an answer, now that the demand is over; None before."""
@@ -88,6 +98,11 @@ class Demanding:
                 elif isinstance(tx, Reply) and tx.demand == id:
                     found.append(tx.answer or b"".join(parts.get(p, b"") for p in tx.parts))
         return found
+
+
+def _why(kind: int, demanded: Demanded | None) -> str:
+    by = "" if demanded is None else f", to be answered by tick {demanded.deadline}"
+    return f"nobody gave {WANTED[kind]}: demanded on the ledger{by}"
 
 
 def _subject(case: Case, kind: int) -> tuple[bytes, bytes]:

@@ -26,6 +26,7 @@ from protocols.wire.proof import PROOF_BYTES_MAX, RECEIPT_BYTES_MAX
 from protocols.wire.record import Record, ed25519, listed, octets, optional, together
 
 LEAVES, PREVIOUS, ASSIGNMENT, PUSH, SLOT, SCHEDULE = range(6)
+KIND_NAMES = ("LEAVES", "PREVIOUS", "ASSIGNMENT", "PUSH", "SLOT", "SCHEDULE")
 KINDS_OF_STATEMENTS = (LEAVES, PREVIOUS, ASSIGNMENT)
 SUBJECT_BYTES_MAX = ITEM_BYTES_MAX + (1 << 20)
 """A message with the head of its process."""

@@ -177,6 +177,16 @@ async def test_results_are_accepted_soft_and_hard(tmp_path: Path) -> None:
         cases = await run.json("challenge", "list")
         assert cases["cases"] == cases["fines"] == [], "an honest unit's receipt harms nobody"
 
+        await run("send", process, "--save", "message.item")
+        await run("ledger", "faucet")
+        told = await run.json("challenge", "censored", "message.item")
+        assert (told["action"], told["notes"][0]["kind"]) == ("Demand", "done")
+        told = await run.json("challenge", "list")
+        while any(not row["answered"] for row in told["demands"]):
+            assert "SCHEDULE" in await run("challenge", "list")
+            told = await run.json("challenge", "list")
+        assert told["cases"] == told["fines"] == told["unhosted"] == [], "it has its slot"
+
 
 def command(config: Path) -> list[str]:
     """The second compute unit lies about balances."""

@@ -97,6 +97,12 @@ def test_withheld_leaves_are_demanded_and_silence_costs_the_stake() -> None:
     world.leaves.clear()
     world.hear(raw)
     assert first.stages() == second.stages() == ["demanded"]
+    deadline = world.state.totals().tick + world.network.parameters.demand_window
+    for node in (first, second):
+        (case,) = node.machine.cases()
+        told = case.summary()
+        assert told["deadline"] == deadline
+        assert told["why"].endswith(f"demanded on the ledger, to be answered by tick {deadline}")
     assert world.frozen() == []
     world.pass_time(world.network.parameters.demand_window + 1)
     assert world.frozen() == [LIAR]
