@@ -102,6 +102,7 @@ class Delivery:
         self._outbound = Outbound(
             inline_bytes_max=parameters.inline_bytes_max,
             scheduler_key=self._directory.scheduler_key,
+            marks=marks,
         )
         self._pushing = Pushing(
             quorum=parameters.push_quorum,
@@ -155,7 +156,7 @@ class Delivery:
             case ReceiptsArrived():
                 return self._receipts(event, now) + self._ask(now)
             case TimerFired(key=outbound.TIMER):
-                return self._outbound.due(now) + self._ask(now)
+                return self._due(now) + self._ask(now)
             case TimerFired(key=(pushing.TIMER, process)):
                 self._pushing.resume(process)
                 return self._ask(now)
@@ -319,6 +320,13 @@ class Delivery:
         if isinstance(reply, str):
             return self._cannot_deliver(item.id, reply)
         return self._push(reply, item.id, now)
+
+    def _due(self, now: int) -> list[Effect]:
+        """Offer items again; those whose log has lost its host meanwhile will have no slot."""
+        effects = self._outbound.due(now)
+        for id in self._outbound.take_closed():
+            effects += [delivered_row(id), *self._cannot_deliver(id, "its log is closed")]
+        return effects
 
     def _scheduler_answered(self, event: Answered, now: int) -> list[Effect]:
         try:

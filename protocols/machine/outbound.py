@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from protocols.errors import Invalid, Reason
 from protocols.ids import Address, ItemId, NodeKey, ProcessId, b64url
+from protocols.ledger.hosting import Marks, all_hosted
 from protocols.limits import BATCH_ENTRIES_MAX
 from protocols.machine.effects import Answered, Effect, Publish, Send, SetTimer
 from protocols.wire import batch
@@ -71,9 +72,16 @@ class Outbound:
     """All items without a slot."""
 
     def __init__(
-        self, *, inline_bytes_max: int, scheduler_key: Callable[[Address], NodeKey | None]
+        self,
+        *,
+        inline_bytes_max: int,
+        scheduler_key: Callable[[Address], NodeKey | None],
+        marks: Marks = all_hosted,
     ) -> None:
-        """`scheduler_key` is a view: the key behind a scheduler's address, if known."""
+        """Views: `scheduler_key` is the key behind a scheduler's address, if known; `marks` says
+        which logs take no more messages."""
+        self._marks = marks
+        self._closed: list[ItemId] = []
         self._inline_bytes_max = inline_bytes_max
         self._scheduler_key = scheduler_key
         self._open: dict[ItemId, Open] = {}
@@ -166,6 +174,9 @@ class Outbound:
             found = self._open.get(id)
             if found is None or found.due != at:
                 continue  # it has its slot, or another place in the heap
+            if self._marks(found.process) is not None:
+                self._closed.append(id)
+                continue
             line = self._lines[found.scheduler]
             in_line = line.taken != found.seen and line.newest < found.number
             found.seen = line.taken
@@ -182,6 +193,11 @@ class Outbound:
         for key, items in by_key.items():
             effects += self._requests(key, items)
         return effects + self._arm()
+
+    def take_closed(self) -> list[ItemId]:
+        """Items that no scheduler will take any more, found by `due`: they are taken out."""
+        closed, self._closed = self._closed, []
+        return [id for id in closed if self.take(id) is not None]
 
     def _requests(self, key: NodeKey, items: list[Open]) -> list[Effect]:
         effects: list[Effect] = []

@@ -12,8 +12,17 @@ from protocols.errors import Reason
 from protocols.faults import Fault
 from protocols.ids import ItemId, NetworkId, ProcessId, b64url
 from protocols.ledger.entries import Unhosted
+from protocols.machine import outbound
 from protocols.machine.delivery import Delivery
-from protocols.machine.effects import Alarm, Execute, Persist, Refusal, Send, Started
+from protocols.machine.effects import (
+    Alarm,
+    Execute,
+    Persist,
+    Refusal,
+    Send,
+    Started,
+    TimerFired,
+)
 from protocols.machine.evaluation import Evaluation
 from protocols.machine.events import (
     AssignAsked,
@@ -23,7 +32,9 @@ from protocols.machine.events import (
     Offered,
     SlotsArrived,
     Submit,
+    Undeliverable,
 )
+from protocols.machine.outbound import RESEND_MS
 from protocols.machine.replica import Replica
 from protocols.machine.slot_log import SlotLog
 from protocols.network import Unit
@@ -117,6 +128,11 @@ def test_a_messenger_refuses_and_says_what_to_do() -> None:
     assert refusal.reason is Reason.UNHOSTED
     for part in (b64url(ID), "S2", "spawn a new process"):
         assert part in refusal.detail
+    due = machine.on(TimerFired(outbound.TIMER), 5 + RESEND_MS)
+    assert [told.detail for told in notices(due, Undeliverable)] == ["its log is closed"]
+    assert [row.value for row in only(due, Persist)] == [None], "it is not promised any more"
+    assert only(due, Send) == []
+    assert machine.status()["open"] == 0
     assigned = reply(machine.on(AssignAsked(2, ID, message_item(USER, ID).id, ()), 6))
     assert assigned.reason is Reason.UNHOSTED
 
