@@ -14,7 +14,8 @@ from protocols.domains import EVIDENCE_SALT, SIGN_SALT
 from protocols.ids import Address, ItemId, b64url
 from protocols.ledger.disputes import evidence_bond
 from protocols.ledger.draft import NoteKind
-from protocols.ledger.entries import Commit, Part
+from protocols.ledger.entries import Case as LedgerCase
+from protocols.ledger.entries import Commit, Fine, Part
 from protocols.machine.case import POSTED, Case, Stage
 from protocols.machine.effects import Effect, SetTimer
 from protocols.machine.events import FoldedSlot
@@ -98,9 +99,7 @@ class Accusing:
             return watch.move(case, Stage.BURNT, why, now)
         if case.stage in POSTED and not self._is_judged(case):
             return []
-        own = bool(case.evidence) and evidence_hash(case.evidence) == frozen.evidence
-        whose = "by this evidence" if own else "by other evidence"
-        return watch.move(case, Stage.FROZEN, f"{frozen.reason} ({whose})", now)
+        return watch.move(case, Stage.FROZEN, f"{frozen.reason} ({_shown_by(frozen, case)})", now)
 
     # Transactions
 
@@ -204,3 +203,11 @@ class Accusing:
             return []
         said = self._verdicts.get(evidence_hash(case.evidence), "judged, or expired")
         return watch.move(case, Stage.VERDICT, said, now)
+
+
+def _shown_by(taken: LedgerCase | Fine, case: Case) -> str:
+    """What a stake was taken for: this case, or another one."""
+    if taken.challenger is None:
+        return "by silence to a demand"
+    own = bool(case.evidence) and evidence_hash(case.evidence) == taken.evidence
+    return "by this evidence" if own else "by other evidence"
