@@ -109,6 +109,12 @@ class Case:
     def is_over(self) -> bool:
         return self.stage in OVER
 
+    @property
+    def is_brought(self) -> bool:
+        """Whether its evidence is on its way to the ledger, or waits for its turn only."""
+        waits = self.stage is Stage.PROVED and self.commit_ms is not None
+        return waits or self.stage in POSTED
+
     def encode(self) -> bytes:
         """The row."""
         return encode(

@@ -33,6 +33,8 @@ class Demanding:
         watch = self._watch
         if not watch.at_stake(watch.account_of(case.unit)):
             return watch.hold(case, "nothing is at stake behind it", now)
+        if watch.account_of(case.unit) in watch.accused:
+            return watch.hold(case, "there is evidence against its unit already", now)
         subject, id = _subject(case, kind)
         known = watch.state.get(Demanded, id)
         if known is not None:

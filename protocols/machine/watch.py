@@ -124,6 +124,8 @@ class Watch:
         self.peers: tuple[NodeKey, ...] = ()
         self.forked: set[ProcessId] = set()
         """Logs of which a slot was given twice, as this node knows."""
+        self.accused: frozenset[Address] = frozenset()
+        """Accounts against which evidence is on its way: nothing more has to be demanded."""
         self._state: State | None = None
         self._audited: OrderedDict[ProcessId, Own] = OrderedDict()
         self._audits: dict[Audit, None] = {}

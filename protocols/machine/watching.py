@@ -195,6 +195,9 @@ class Watching:
         if not watch.is_ready:
             return []
         effects: list[Effect] = []
+        watch.accused = frozenset(
+            watch.account_of(case.unit) for case in self._cases.values() if case.is_brought
+        )
         for case in list(self._cases.values()):
             effects += self._accusing.settle(case, now)
             if not case.is_over and case.stage is not Stage.FROZEN:

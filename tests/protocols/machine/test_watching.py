@@ -13,10 +13,11 @@ from protocols.ledger.subjects import demand_id
 from protocols.machine.asking import FORK_TICKS
 from protocols.machine.case import Stage
 from protocols.machine.effects import Audit
-from protocols.machine.events import Extended, ForkSeen, LedgerMoved
+from protocols.machine.events import Extended, ForkSeen, LedgerMoved, StatementArrived
+from protocols.trust import Verified
 from protocols.wire.assignment import Chain
 from protocols.wire.demand import LEAVES, PREVIOUS, LeavesAnswer
-from protocols.wire.evidence import statement_id
+from protocols.wire.evidence import statement_id, statement_of
 from protocols.wire.ledger_tx import Demand, Reply, Transfer
 from protocols.wire.proof import Leaf, StateProof
 from protocols.wire.vote import Vote
@@ -419,3 +420,18 @@ def test_evidence_in_many_parts(monkeypatch: pytest.MonkeyPatch, crashes: float)
     actions = [each.first("Action") for each in world.items]
     assert actions.count("Evidence-Commit") == actions.count("Evidence-Reveal") == 1
     assert actions.count("Evidence-Part") > 5
+
+
+def test_nothing_is_demanded_of_who_is_proved_guilty_already() -> None:
+    world = World()
+    node = world.node(SECOND)
+    leaves = lied("balance", 11)
+    proof = world.proof(LIAR, leaves, 8, 15)
+    world.leaves.clear()
+    receipt = world.receipt(LIAR, leaves, 11)
+    for raw in (receipt, proof):
+        world.later(node, StatementArrived(raw, Verified(statement_of(raw))))
+    world.settle()
+    actions = [each.first("Action") for each in node.posted]
+    assert actions == ["Evidence-Commit", "Evidence-Part", "Evidence-Reveal"]
+    convicted(world)
