@@ -100,8 +100,7 @@ def test_withheld_leaves_are_demanded_and_silence_costs_the_stake() -> None:
     assert first.stages() == second.stages() == ["demanded"]
     deadline = world.state.totals().tick + world.network.parameters.demand_window
     for node in (first, second):
-        (case,) = node.machine.cases()
-        told = case.summary()
+        (told,) = (each.summary() for each in node.machine.cases())
         assert told["deadline"] == deadline
         assert told["why"].endswith(f"demanded on the ledger, to be answered by tick {deadline}")
     assert world.frozen() == []
