@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
+from multiprocessing import get_context
 
 from tests.protocols.cases.agents import Violation
 from tests.protocols.cases.case import Result, run_case
@@ -52,7 +53,8 @@ def run_seeds(
     """Chunks of results in the order of their seeds."""
     size = max(1, min(CHUNK, len(seeds) // (2 * (workers or os.cpu_count() or 1))))
     chunks = [seeds[at : at + size] for at in range(0, len(seeds), size)]
-    with ProcessPoolExecutor(workers) as pool:
+    # Not forked: a process with threads, as a test run is by then, would leave locks held for ever.
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
         try:
             yield from pool.map(run_chunk, chunks, [wasm] * len(chunks))
         finally:
