@@ -71,9 +71,9 @@ def test_a_compute_unit_that_differs_is_found(monkeypatch: pytest.MonkeyPatch) -
     evaluate = Sessions._evaluate
     first: list[Sessions] = []
 
-    def differing(self: Sessions, live: Any, slots: Any) -> Any:
+    def differing(self: Sessions, session: Any, program: Any, slots: Any) -> Any:
         first.append(self)
-        done, refused = evaluate(self, live, slots)
+        done, refused = evaluate(self, session, program, slots)
         if self is first[0]:
             done = [dataclasses.replace(slot, fuel=slot.fuel + 1) for slot in done]
         return done, refused

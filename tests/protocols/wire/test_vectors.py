@@ -72,6 +72,11 @@ RULES = {
     "assign_answer_refused": "assign-answer",
     "proofs_request_named": "proofs-request",
 }
+def again_leaves(frames: list[bytes]) -> tuple[bytes, ...]:
+    answer = proof_streams.decode_leaves(frames)
+    return () if answer is None else proof_streams.encode_leaves(answer)
+
+
 JOINED: dict[str, tuple[str, Callable[[list[bytes]], tuple[bytes, ...] | None]]] = {
     "result_answer": (
         "results",
@@ -79,12 +84,7 @@ JOINED: dict[str, tuple[str, Callable[[list[bytes]], tuple[bytes, ...] | None]]]
             streams.decode_results(frames, outcome_bytes_max=1 << 20)
         ),
     ),
-    "leaves_answer": (
-        "leaves-answer",
-        lambda frames: (
-            (answer := proof_streams.decode_leaves(frames)) and proof_streams.encode_leaves(answer)
-        ),
-    ),
+    "leaves_answer": ("leaves-answer", again_leaves),
     "proofs_answer": (
         "proofs-answer",
         lambda frames: proof_streams.ProofsAnswer.decode(frames).encode(),
