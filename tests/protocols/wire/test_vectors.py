@@ -72,6 +72,8 @@ RULES = {
     "assign_answer_refused": "assign-answer",
     "proofs_request_named": "proofs-request",
 }
+
+
 def again_leaves(frames: list[bytes]) -> tuple[bytes, ...]:
     answer = proof_streams.decode_leaves(frames)
     return () if answer is None else proof_streams.encode_leaves(answer)
