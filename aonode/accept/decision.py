@@ -24,7 +24,10 @@ from protocols.wire.outcome import Status
 from protocols.wire.proof import Receipt
 
 SHOWN_CHARACTERS_MAX = 500
-"""Of an output in a warning."""
+"""Of an output in JSON."""
+CONTEXT_CHARACTERS = 40
+"""Of an output on both sides of what is wrong with it, in a warning."""
+OUTCOME_BYTES_SHOWN = 1 << 20
 
 
 class Mode(enum.StrEnum):
@@ -159,7 +162,8 @@ def count(acceptance: Acceptance, said: Sequence[Said], trusted: Trusted) -> Non
             by_account.setdefault(each.account, each)
     acceptance.counted = list(by_account.values())
     acceptance.warnings += [
-        f"unit {b64url(each.receipt.cu)}, which has no stake, says something else: {_shown(each)}"
+        f"unit {b64url(each.receipt.cu)}, which has no stake, says something else: "
+        f"{_shown(each, staked[0])}"
         for each in said
         if staked and not each.stake and each.claim != staked[0].claim
     ]
@@ -183,14 +187,27 @@ def disagreement(staked: Sequence[Said]) -> str:
         )
     return (
         f"do not rely on this result: {units} signed different results for slot {slot}; one of "
-        f"them is lying. The first says: {_shown(one)}. The second says: {_shown(other)}"
+        f"them is lying. The first says: {_shown(one, other)}. The second says: "
+        f"{_shown(other, one)}"
     )
 
 
-def _shown(said: Said) -> str:
-    view = said.view()
+def _shown(said: Said, other: Said) -> str:
+    """Status and output, around the first place where it differs from the other's."""
+    text, others = (_printable(each.evidence.outcome) for each in (said, other))
+    pairs = enumerate(zip(text, others, strict=False))
+    at = next((at for at, (mine, its) in pairs if mine != its), min(len(text), len(others)))
+    first = max(0, at - CONTEXT_CHARACTERS)
+    excerpt = text[first : at + CONTEXT_CHARACTERS]
+    before = "…" if first else ""
+    after = "…" if at + CONTEXT_CHARACTERS < len(text) else ""
     flaw = " (its answer does not even verify)" if said.flaw else ""
-    return f"{view['status']} {view['output']!r}{flaw}"
+    return f"{said.view()['status']} '{before}{excerpt}{after}'{flaw}"
+
+
+def _printable(outcome: bytes) -> str:
+    text = outcome[:OUTCOME_BYTES_SHOWN].decode("utf-8", "replace")
+    return "".join(each if each.isprintable() and each != "\ufffd" else "·" for each in text)
 
 
 def weigh(acceptance: Acceptance, exposed: int, parameters: Parameters) -> None:

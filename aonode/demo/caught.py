@@ -41,7 +41,7 @@ FUNDED = 10
 QUESTIONS_MAX = 3
 """One of them at least is not the last slot of its segment."""
 BUNDLE_ITEMS = 16
-LINE_WIDTH = 120
+LINE_WIDTH = 480
 SHOWN_ACCOUNTS = 5
 TOLD = ("verdict", "frozen", "burnt", "expired")
 """Notes of the ledger worth a line."""
@@ -68,7 +68,7 @@ class Caught:
     """From the first wrong answer to the frozen stake."""
     seconds_to_burn: float = 0.0
     evidence_bytes: int = 0
-    burnt: int = 0
+    lost: int = 0
     """Base units that the liar lost."""
 
     @property
@@ -265,7 +265,7 @@ class LiarDemo:
                 self.caught.seconds_to_freeze = self._since()
             if mine and mine[0]["burnt_tick"] is not None:
                 self.caught.seconds_to_burn = self._since()
-                self.caught.burnt = mine[0]["amount"]
+                self.caught.lost = mine[0]["amount"]
                 self._burnt.set()
             await trio.sleep(POLL_S)
 
