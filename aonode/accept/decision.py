@@ -25,7 +25,7 @@ from protocols.wire.proof import Receipt
 
 SHOWN_CHARACTERS_MAX = 500
 """Of an output in JSON."""
-CONTEXT_CHARACTERS = 40
+CONTEXT_CHARACTERS = 60
 """Of an output on both sides of what is wrong with it, in a warning."""
 OUTCOME_BYTES_SHOWN = 1 << 20
 
@@ -196,7 +196,8 @@ def _shown(said: Said, other: Said) -> str:
     """Status and output, around the first place where it differs from the other's."""
     text, others = (_printable(each.evidence.outcome) for each in (said, other))
     pairs = enumerate(zip(text, others, strict=False))
-    at = next((at for at, (mine, its) in pairs if mine != its), min(len(text), len(others)))
+    same = min(len(text), len(others)) if text != others else 0
+    at = next((at for at, (mine, its) in pairs if mine != its), same)
     first = max(0, at - CONTEXT_CHARACTERS)
     excerpt = text[first : at + CONTEXT_CHARACTERS]
     before = "…" if first else ""
