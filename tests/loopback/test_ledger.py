@@ -192,7 +192,7 @@ def command(config: Path) -> list[str]:
     """The second compute unit lies about balances."""
     if config.parent.name != "cu2":
         return run_command(config)
-    lies = ("-m", "aonode.demo.liar", "--lie", "balance", "--config", str(config))
+    lies = ("-m", "aonode.cli.liar", "--lie", "balance", "--config", str(config))
     return [sys.executable, *lies]
 
 
